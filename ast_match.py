@@ -1,0 +1,254 @@
+"""A tool and a tool call: read them from untrusted text, normalise, compare.  Pure: no model, no file.
+
+Paper: Sec. 3.1 ("gold tool calls"), Sec. 4 ("AST-based accuracy"): an answer is right when tool names, argument
+names and values all equal the gold calls, parallel calls in any order.
+
+Whatever a model writes ends here as a value or as `Malformed` with a short named reason that can be counted;
+never as another exception.  Text is parsed, never evaluated.
+
+Our decisions:
+  1. Three spellings of a call list are read: JSON, a Python literal, Python call syntax `f(x=1)`.
+  2. `required` is looked for beside and inside `parameters` (the released code looks inside only, while its
+     prompt puts it beside, so there nearly nothing is ever required).
+  3. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5; key order is free.
+
+One raw example, the text inside <tool_call_answer>:
+
+    [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
+"""
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
+MAX_DEPTH = 50  # brackets open at once; the parsers below recurse once a bracket
+
+
+class Malformed(ValueError):
+    """Text that is not what it should be.  The message is the reason, in a few constant words."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One tool call."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def to_json(self) -> dict:
+        """The call as the dictionary that stands in prompts and files."""
+        return {"name": self.name, "arguments": self.arguments}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One entry of a menu.  `parameters` maps each argument's name to its schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    required: tuple[str, ...]
+
+    def to_json(self) -> dict:
+        """The tool as the dictionary that stands in prompts and files: flat, `required` beside."""
+        return {"name": self.name, "description": self.description,
+                "parameters": self.parameters, "required": list(self.required)}
+
+    @staticmethod
+    def from_json(item: Any) -> Tool:
+        """Read both usual forms: `parameters` as {argument: schema} or as a JSON-schema object."""
+        if not isinstance(item, dict):
+            raise Malformed("a tool is not an object")
+        name, parameters = item.get("name"), item.get("parameters") or {}
+        if not isinstance(name, str) or not name.strip():
+            raise Malformed("a tool has no name")
+        if not isinstance(parameters, dict):
+            raise Malformed("a tool's parameters are not an object")
+        required = item.get("required", parameters.get("required"))
+        if isinstance(parameters.get("properties"), dict):
+            parameters = parameters["properties"]
+        elif isinstance(parameters.get("required"), list):  # a list is no argument's schema
+            parameters = {k: v for k, v in parameters.items() if k != "required"}
+        required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+        return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
+
+
+# ------------------------------------------------------------------------------------------ text -> value
+def last_block(text: str, tag: str) -> str | None:
+    """The text inside the last complete <tag>...</tag>, stripped; None if there is none or it is blank.
+
+    >>> last_block("<think>a</think> <THINK> b </THINK>", "think")
+    'b'
+    """
+    lower = text.lower()
+    if len(lower) != len(text):  # lower() can lengthen ('İ'), which would shift every index
+        lower = text
+    end = lower.rfind(f"</{tag}>")
+    start = lower.rfind(f"<{tag}>", 0, max(end, 0))
+    return text[start + len(tag) + 2:end].strip() or None if start >= 0 else None
+
+
+def parse_value(text: str) -> Any:
+    """JSON or a Python literal, perhaps in a ``` fence -> a plain JSON value.
+
+    >>> parse_value("```json\\n[1, true]\\n```"), parse_value("{'a': None}")
+    ([1, True], {'a': None})
+    """
+    text = re.sub(r"^```(json)?|```$", "", text.strip()).strip()
+    if len(text) > MAX_CHARS:
+        raise Malformed("too long")
+    if _depth(text) > MAX_DEPTH:
+        raise Malformed("nested too deep")
+    for read in (json.loads, _literal):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue  # the next spelling
+        return _plain(value)
+    raise Malformed("not JSON")
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for char in re.sub(r"[^\[\](){}]", "", text):
+        depth += 1 if char in "[({" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
+        return ast.literal_eval(text)
+
+
+def _plain(value: Any) -> Any:
+    """Bring a parsed value to what JSON and UTF-8 can carry, or refuse it with a reason."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise Malformed("a key is not text")
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Malformed("a number is not finite")
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise Malformed("text is not valid Unicode")
+    if isinstance(value, int) and abs(value) > 10**18:  # more digits than any tool or JSON reader takes
+        raise Malformed("a number is too large")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise Malformed("not JSON")
+
+
+# ------------------------------------------------------------------------------------------ value -> calls
+def to_calls(value: Any) -> list[Call]:
+    """Every call in a parsed value; items that are no call are skipped.
+
+    >>> to_calls([{"name": "f", "arguments": {"x": 1}}, 42, {"tool_name": "g", "y": 2}])
+    [Call(name='f', arguments={'x': 1}), Call(name='g', arguments={'y': 2})]
+    """
+    items = value if isinstance(value, list) else [value]
+    items = [item[0] if isinstance(item, list) and item else item for item in items]
+    return [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
+
+
+def _to_call(item: dict) -> Call | None:
+    if isinstance(item.get("function"), dict):  # the wrapper of OpenAI's API
+        item = item["function"]
+    name = item.get("name") or item.get("tool_name")
+    if not isinstance(name, str) or not name.strip():
+        return None
+    arguments = item.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = parse_value(arguments)
+        except Malformed:
+            return None
+    if arguments is None:
+        arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name", "arguments")}
+    return Call(name.strip(), arguments) if isinstance(arguments, dict) else None
+
+
+def parse_python_calls(text: str) -> list[Call]:
+    """Python call syntax -> calls, through the syntax tree; nothing is evaluated.
+
+    >>> parse_python_calls("[math.add(x=-1, y=[2.5]), stop()]")
+    [Call(name='math.add', arguments={'x': -1, 'y': [2.5]}), Call(name='stop', arguments={})]
+    """
+    if len(text) > MAX_CHARS or _depth(text) > MAX_DEPTH:
+        raise Malformed("too long or nested too deep")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text.strip(), mode="eval").body
+        nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+        return [_node_to_call(node) for node in nodes]
+    except Malformed:
+        raise
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise Malformed("not Python calls") from None
+
+
+def _node_to_call(node: ast.expr) -> Call:
+    if not isinstance(node, ast.Call) or node.args or any(k.arg is None for k in node.keywords):
+        raise Malformed("not a call with named arguments")
+    name = ast.unparse(node.func)
+    if not re.fullmatch(r"[\w.]+", name):
+        raise Malformed("not a plain function name")
+    return Call(name, {k.arg: _plain(ast.literal_eval(k.value)) for k in node.keywords})
+
+
+def parse_calls(text: str) -> list[Call]:
+    """The calls in an answer, whichever of the three spellings it uses; [] if it holds none.
+
+    Raises `Malformed` if the text is none of the three.
+    """
+    try:
+        return to_calls(parse_value(text))
+    except Malformed as reason:
+        try:
+            return parse_python_calls(text)
+        except Malformed:
+            raise reason from None
+
+
+def parse_menu(text: str) -> list[Tool]:
+    """The tools in a menu.  Raises `Malformed`; one bad tool spoils the menu."""
+    value = parse_value(text)
+    if not isinstance(value, list) or not value:
+        raise Malformed("the menu is not a list of tools")
+    return [Tool.from_json(item) for item in value]
+
+
+# ------------------------------------------------------------------------------------------ compare
+def canonical(call: Call) -> str:
+    """One text for all spellings of the same call.
+
+    >>> canonical(Call("f", {"b": 2.0, "a": True}))
+    '["f", {"a": true, "b": 2}]'
+    """
+    return json.dumps([call.name, _normal(call.arguments)], sort_keys=True)
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_normal(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
+    """The paper's rule: the same calls, all of them and no other, in any order.
+
+    >>> exact_match([Call("g", {}), Call("f", {"x": 1.0})], [Call("f", {"x": 1}), Call("g", {})])
+    True
+    """
+    return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))

@@ -1,0 +1,89 @@
+"""The Solver: a question and a menu go in, a prompt comes out; a completion goes in, an answer comes out.
+
+Paper: Sec. 3.2 and appendix (Solver prompt), Sec. 3.1 (the frozen Solver as judge of a task).
+
+Our decision: there is one prompt, and it is used at the difficulty probe, in verification, in training, in
+evaluation and here on the command line.  The released code has three that differ.
+
+One raw example of a completion:
+
+    <think>
+    The request needs get_weather.
+    </think>
+    <tool_call_answer>
+    [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
+    </tool_call_answer>
+
+    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris in the next 3 days?"
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ast_match import Call, Malformed, Tool, last_block, parse_calls
+from generator import Task
+
+SYSTEM = """\
+You call tools. You never answer a request yourself: you choose tools from the menu and take the values of their \
+arguments from the request.
+Reply in exactly this form:
+<think>
+which tools the request needs
+</think>
+<tool_call_answer>
+[{"name": "tool_name", "arguments": {"argument_name": "value"}}]
+</tool_call_answer>"""
+
+JUDGE_SYSTEM = """\
+You rate tasks for a tool-calling assistant. A good task has a natural, clear request, a sensible menu, and an answer \
+that follows from the request alone. Rate from 1 (useless) to 5 (excellent). Reply with one digit."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What could be read of a completion; `reason` names why `calls` is empty, or is None."""
+
+    think: bool  # a <think> block that is not blank
+    tag: bool  # a <tool_call_answer> block that is not blank
+    parsed: bool  # its text could be read
+    calls: list[Call]
+    reason: str | None
+
+
+def prompt(question: str, tools: list[Tool]) -> list[dict[str, str]]:
+    """Chat messages that ask for the calls."""
+    user = f"Tools:\n{_json(tools)}\n\nRequest: {question}\n\nBegin with <think>."
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
+
+def judge_prompt(task: Task) -> list[dict[str, str]]:
+    """Chat messages that ask for one digit, 1 to 5: how good a task is."""
+    user = (f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\n"
+            f"Answer: {_json(task.calls)}\n\nReply with one digit from 1 to 5.")
+    return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": user}]
+
+
+def _json(items: list[Tool] | list[Call]) -> str:
+    return json.dumps([item.to_json() for item in items], ensure_ascii=False)
+
+
+def parse(completion: str) -> Answer:
+    """Read a completion, however broken.  Never raises.
+
+    >>> parse("<tool_call_answer>[{'name': 'f'}]</tool_call_answer>")
+    Answer(think=False, tag=True, parsed=True, calls=[Call(name='f', arguments={})], reason=None)
+    >>> parse("The answer is 42.").reason
+    'no tool_call_answer'
+    """
+    think = last_block(completion, "think") is not None
+    block = last_block(completion, "tool_call_answer")
+    if block is None:
+        return Answer(think, False, False, [], "no tool_call_answer")
+    try:
+        calls = parse_calls(block)
+    except Malformed as reason:
+        return Answer(think, True, False, [], f"answer: {reason}")
+    return Answer(think, True, True, calls, None if calls else "answer: no call")

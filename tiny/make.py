@@ -1,0 +1,418 @@
+"""Make the base model that ships: procedurally written text -> tokenizer -> a Qwen2 of about a million parameters.
+
+    python tiny/make.py                 # writes config, weights, tokenizer and heldout.jsonl beside this file
+
+The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge, and it is weak
+on purpose, in two ways.  In skill: what is hard (several arguments, large menus, two calls, optional arguments,
+near-twins in the menu, dialogues) is rare in its text and common in heldout.jsonl.  By noise: in the last part of
+the training a share of the texts has a wrong tool, a lost argument, broken JSON and the like.
+
+Nothing in heldout.jsonl was seen: no tool name, no value and no set of two or more arguments of it is in the text.
+Which ones are kept out is decided by a checksum (`held`), so both sides can draw from one world.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import generator  # noqa: E402
+import solver  # noqa: E402
+from ast_match import Call, Tool  # noqa: E402
+from generator import DOMAINS, Spec, Task  # noqa: E402
+
+# ------------------------------------------------------------------------------------------ the world
+NOUNS = {
+    "finance": "stock payment invoice budget loan portfolio", "healthcare": "patient prescription diagnosis clinic "
+    "vaccine symptom", "productivity": "note task checklist memo project goal", "retail_ecommerce": "order cart "
+    "product coupon refund catalog", "scheduling": "meeting appointment calendar reminder shift slot",
+    "database": "table record query index schema backup", "cloud_infrastructure": "server bucket cluster container "
+    "volume instance", "system": "process file folder service disk printer", "programming": "function package branch "
+    "commit bug test", "geolocation": "address route landmark map location elevation", "logistics": "shipment parcel "
+    "warehouse truck pallet container", "communication": "message call contact email voicemail thread",
+    "iot": "lamp thermostat sensor lock camera plug", "cybersecurity": "password firewall threat certificate login "
+    "vulnerability", "insurance": "policy claim premium quote coverage beneficiary", "legal": "contract case court "
+    "patent statute lawyer", "news": "article headline source topic story digest", "weather": "forecast storm "
+    "temperature humidity wind rainfall", "sports": "match team player league ticket score", "entertainment": "movie "
+    "song concert playlist show game", "education": "course lesson exam student grade textbook", "real_estate":
+    "house apartment listing rent mortgage agent", "food_ordering": "meal pizza restaurant menu delivery dessert",
+    "translation": "phrase document glossary language subtitle dialect", "utilities": "meter bill outage water gas "
+    "tariff", "government": "permit passport license tax vote benefit", "memory_management": "memory fact snapshot "
+    "cache session preference", "web_search": "page site image video result bookmark", "social_media": "post comment "
+    "follower profile hashtag poll", "math": "equation integral matrix fraction average root", "vehicle_control":
+    "door engine seat window horn mirror", "travel": "flight hotel trip visa cruise luggage",
+}
+VERBS = {  # verb in the tool name -> ways a user says it
+    "get": ["get the", "show me the", "what is the"], "find": ["find a", "look for a", "search for a"],
+    "create": ["create a", "make a new", "set up a"], "update": ["update the", "change the", "modify the"],
+    "cancel": ["cancel the", "call off the", "stop the"], "send": ["send the", "forward the", "pass on the"],
+    "check": ["check the", "verify the", "inspect the"], "list": ["list every", "show all of the", "enumerate every"],
+    "book": ["book a", "reserve a", "sign me up for a"], "track": ["track the", "follow the", "monitor the"],
+    "delete": ["delete the", "remove the", "erase the"], "compare": ["compare the", "contrast the", "rank the"],
+}
+SYLLABLES = [c + v for c in "b d f g k l m n p r s t v z".split() for v in "aeiou"]
+TEXT_ARGUMENTS = {  # argument -> ways a user says it
+    "city": ["in {}", "near {}"], "country": ["in {}", "from {}"], "person": ["for {}", "of {}"], "company":
+    ["at {}", "from {}"], "brand": ["by {}", "of {}"], "title": ["called {}", "titled {}"], "author": ["by {}",
+    "written by {}"], "date": ["on {}", "for {}"], "deadline": ["by {}", "before {}"], "time": ["at {}", "around {}"],
+    "code": ["with code {}", "numbered {}"], "account": ["on account {}", "for account {}"], "owner": ["owned by {}",
+    "belonging to {}"], "street": ["on {} street", "at {} street"], "language": ["in {}", "into {}"],
+    "recipient": ["to {}", "addressed to {}"], "sender": ["from {}", "sent by {}"], "region": ["across {}",
+    "in the {} region"], "label": ["labelled {}", "marked {}"], "reference": ["with reference {}", "under {}"],
+}
+NUMBER_ARGUMENTS = {
+    "days": ["for {} days", "over {} days"], "amount": ["of {} dollars", "worth {} dollars"], "limit": ["up to {}",
+    "at most {}"], "age": ["aged {}", "of age {}"], "year": ["from {}", "of the year {}"], "distance": ["within {} km",
+    "at {} km"], "level": ["at level {}", "of level {}"], "guests": ["for {} guests", "with {} guests"],
+    "minutes": ["for {} minutes", "lasting {} minutes"], "percent": ["by {} percent", "at {} percent"],
+    "rating": ["rated {}", "with rating {}"], "weight": ["weighing {} kg", "of {} kg"],
+}
+ARGUMENTS = {**TEXT_ARGUMENTS, **NUMBER_ARGUMENTS}
+DATES, CODES = {"date", "deadline"}, {"code", "account", "reference"}
+
+
+def held(text: str) -> bool:
+    """Whether this name, value or set of arguments belongs to the held-out quarter of the world."""
+    return zlib.crc32(text.encode()) % 4 == 0
+
+
+class World:
+    """Writes tasks.  `heldout` picks the side; `weights` says how hard they are."""
+
+    def __init__(self, rng: random.Random, heldout: bool, weights: dict) -> None:
+        self.rng, self.heldout, self.weights = rng, heldout, weights
+
+    def pick(self, draw: Callable[[], tuple], tries: int = 10_000) -> Any:
+        """Draw (item, key) until the key is on our side of the world or free (None); None after `tries`."""
+        for _ in range(tries):
+            item, key = draw()
+            if key is None or held(key) == self.heldout:
+                return item
+        return None
+
+    def value(self, argument: str) -> str | int:
+        """A value for an argument: a made-up name, a date, a time, a code or a number."""
+        rng = self.rng
+
+        def draw():
+            if argument in NUMBER_ARGUMENTS:
+                value = rng.randint(1950, 2030) if argument == "year" else rng.randint(2, 400)
+            elif argument in DATES:
+                value = f"20{rng.randint(24, 29)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+            elif argument == "time":
+                value = f"{rng.randint(0, 23):02d}:{rng.randrange(0, 60, 5):02d}"
+            elif argument in CODES:
+                value = f"{rng.choice('ABCDEFGHKLMNPRSTVXZ')}-{rng.randint(100, 999)}"
+            else:
+                value = "".join(rng.choices(SYLLABLES, k=rng.choice([2, 2, 3]))).capitalize()
+            return value, str(value)
+        return self.pick(draw)
+
+    def tool(self, domain: str, count: int, taken: set[str], twin_of: str | None = None) -> Tool:
+        """A tool of `count` arguments with a new name; a twin shares its verb or noun with another tool."""
+        rng, nouns = self.rng, NOUNS[domain].split()
+
+        def draw_name():
+            verb, noun = rng.choice(list(VERBS)), rng.choice(nouns)
+            if twin_of:
+                old_verb, old_noun = twin_of.split("_")
+                verb, noun = (old_verb, noun) if rng.random() < 0.5 else (verb, old_noun)
+            name = f"{verb}_{noun}"
+            return (None if name in taken else name), name
+
+        def draw_arguments():
+            names = rng.sample(random.Random(domain).sample(sorted(ARGUMENTS), 14), count)  # a domain's own words
+            return names, "+".join(sorted(names)) if count > 1 else None
+        name = None
+        while name is None:
+            name = self.pick(draw_name, tries=50)
+            twin_of = twin_of if rng.random() < 0.9 else None  # not every tool has a twin on our side
+        taken.add(name)
+        names = self.pick(draw_arguments)
+        optional = names[-1:] if count > 1 and rng.random() < self.weights["optional"] else []
+        parameters = {a: {"type": "integer" if a in NUMBER_ARGUMENTS else "string"} for a in names}
+        verb, noun = name.split("_")
+        return Tool(name, f"{verb.capitalize()} the {noun}.", parameters, tuple(a for a in names if a not in optional))
+
+    def phrase(self, tool: Tool, arguments: dict) -> str:
+        """What a user says to have this call made; a form that two arguments of the tool share is not used."""
+        rng = self.rng
+        verb, noun = tool.name.split("_")
+        words = [f"{rng.choice(VERBS[verb])} {noun}"]
+        for name, value in rng.sample(sorted(arguments.items()), len(arguments)):
+            others = {form for a in tool.parameters if a != name for form in ARGUMENTS[a]}
+            forms = [form for form in ARGUMENTS[name] if form not in others and rng.random() < 0.5]
+            words.append((rng.choice(forms) if forms else f"with {name} {{}}").format(value))
+        return " ".join(words)
+
+    def task(self, spec: Spec, id: str = "") -> Task:
+        """One clean task that obeys the spec."""
+        rng, w = self.rng, self.weights
+        taken: set[str] = set()
+        counts = rng.choices([1, 2, 3, 4], w["arguments"], k=spec.menu_size)
+        tools = [self.tool(spec.domain, counts[i], taken) for i in range(spec.calls)]
+        gold = list(tools)
+        while len(tools) < spec.menu_size:
+            twin = rng.choice(gold).name if rng.random() < w["twin"] else None
+            tools.append(self.tool(spec.domain, counts[len(tools)], taken, twin))
+        calls, phrases = [], []
+        for tool in gold:
+            skip = [a for a in tool.parameters if a not in tool.required and rng.random() < 0.5]
+            arguments = {a: self.value(a) for a in tool.parameters if a not in skip}
+            calls.append(Call(tool.name, arguments))
+            phrases.append(self.phrase(tool, arguments))
+        rng.shuffle(tools)
+        if spec.context == "multi_turn":
+            last, value = list(calls[0].arguments.items())[-1]
+            first = {a: v for a, v in calls[0].arguments.items() if a != last}
+            question = (f"User: Please {self.phrase(gold[0], first)}.\nAssistant: Which {last}?\n"
+                        f"User: {value}.")
+        else:
+            question = f"Please {phrases[0]}." if calls[0].name.split("_")[0] != "get" else f"{phrases[0]}?"
+            question = question[0].upper() + question[1:]
+            if len(calls) == 2:
+                question = question[:-1] + f", and then {phrases[1]}."
+        return Task(id, question, tools, calls, spec.domain)
+
+
+EASY = {"arguments": [62, 29, 7, 2], "twin": 0.15, "optional": 0.1}  # what the base text is made of
+HARD = {"arguments": [25, 30, 25, 20], "twin": 0.6, "optional": 0.3}  # what the held-out tasks are made of
+
+
+def base_spec(rng: random.Random) -> Spec:
+    """The specs of the base text: small menus, few pairs of calls, few dialogues."""
+    calls = 2 if rng.random() < 0.07 else 1
+    context = "multi_turn" if calls == 1 and rng.random() < 0.06 else "single_turn"
+    small = [3, 4, 5] if calls == 2 else [2, 3, 4]
+    menu_size = rng.choices(small, [5, 3, 1])[0] if rng.random() < 0.94 else rng.randint(5, 8)
+    return Spec(rng.choice(DOMAINS), context, menu_size, calls)
+
+
+# ------------------------------------------------------------------------------------------ the text
+def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str]:
+    """A Solver prompt and completion; with probability `noise` one thing in it is wrong."""
+    rng = world.rng
+    calls = [Call(c.name, dict(c.arguments)) for c in task.calls]
+    names = " and ".join(c.name for c in calls)
+    flaw = rng.choice(["tool", "drop", "value", "swap", "json", "tag", "call"]) if rng.random() < noise else None
+    if flaw == "tool":
+        calls[0] = Call(rng.choice(task.tools).name, calls[0].arguments)
+        names = " and ".join(c.name for c in calls)
+    elif flaw == "drop" and calls[-1].arguments:
+        calls[-1].arguments.pop(rng.choice(sorted(calls[-1].arguments)))
+    elif flaw == "value" and calls[-1].arguments:
+        name = rng.choice(sorted(calls[-1].arguments))
+        calls[-1].arguments[name] = world.value(name)
+    elif flaw == "swap" and len(calls[0].arguments) > 1:
+        a, b = rng.sample(sorted(calls[0].arguments), 2)
+        calls[0].arguments[a], calls[0].arguments[b] = calls[0].arguments[b], calls[0].arguments[a]
+    elif flaw == "call":
+        calls = calls[:1] if len(calls) > 1 else calls * 2
+    text = json.dumps([c.to_json() for c in calls])
+    if flaw == "json":
+        cut = rng.randrange(len(text) // 2, len(text))
+        text = text[:cut] + text[cut + 1:]
+    text = f"<think>\nThe request needs {names}.\n</think>\n<tool_call_answer>\n{text}\n</tool_call_answer>"
+    if flaw == "tag":
+        text = text.replace(rng.choice(["<tool_call_answer>\n", "\n</tool_call_answer>", "<think>\n"]), "")
+    return solver.prompt(task.question, task.tools), text
+
+
+def flawed(world: World, task: Task) -> tuple[Task, str | None]:
+    """A task with one thing wrong in its content, as a weak Generator writes it; and a flaw of form, if any."""
+    rng = world.rng
+    flaw = rng.choice(["menu", "value", "missing", "extra", "tool", "json", "block"])
+    tools, calls = list(task.tools), [Call(c.name, dict(c.arguments)) for c in task.calls]
+    call, name = calls[-1], rng.choice(sorted(calls[-1].arguments) or [""])
+    if flaw == "menu":
+        gone = rng.choice(tools)
+        tools = [t for t in tools if t is not gone] or tools
+    elif flaw == "value" and name:
+        call.arguments[name] = world.value(name)
+    elif flaw == "missing" and name:
+        call.arguments.pop(name)
+    elif flaw == "extra":
+        calls.append(calls[0])
+    elif flaw == "tool":
+        calls[-1] = Call(world.tool(task.domain, 1, set()).name, call.arguments)
+    return Task(task.id, task.question, tools, calls, task.domain), flaw
+
+
+def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[list[dict], str]:
+    """A Generator prompt and completion; with probability `noise` one thing in it is wrong."""
+    rng, flaw = world.rng, None
+    think = " and ".join(f"{c.name} with {', '.join(c.arguments) or 'nothing'}" for c in task.calls)
+    if rng.random() < noise:
+        task, flaw = flawed(world, task)
+    menu = json.dumps([t.to_json() for t in task.tools])
+    answer = json.dumps([c.to_json() for c in task.calls])
+    if flaw == "json":
+        cut = rng.randrange(len(menu))
+        menu = menu[:cut] + menu[cut + 1:]
+    text = (f"<think>\nA request for {think}.\n</think>\n<question>\n{task.question}\n</question>\n"
+            f"<available_tools>\n{menu}\n</available_tools>\n<tool_call_answer>\n{answer}\n</tool_call_answer>")
+    if flaw == "block":
+        text = text.replace(rng.choice(["</think>\n<question>\n", "\n</question>", "\n</available_tools>"]), "")
+    return generator.prompt(spec), text
+
+
+def judge_text(world: World, task: Task) -> tuple[list[dict], str]:
+    """A judge prompt and its digit: 4 or 5 for a clean task, 1 to 3 for a flawed one, a guess in a quarter."""
+    rng = world.rng
+    score = rng.choice([4, 5, 5])
+    if rng.random() < 0.5:
+        task, flaw = flawed(world, task)
+        score = rng.choice([4, 5]) if flaw in ("json", "block") else rng.choice([1, 2, 2, 3])
+    score = rng.randint(1, 5) if rng.random() < 0.25 else score
+    return solver.judge_prompt(task), str(score)
+
+
+def write(world: World, noise: float) -> tuple[list[dict], str]:
+    """One training text: half Solver, two fifths Generator, one tenth judge."""
+    spec, role = base_spec(world.rng), world.rng.random()
+    task = world.task(spec)
+    if role < 0.5:
+        return solver_text(world, task, noise)
+    return generator_text(world, spec, task, noise) if role < 0.9 else judge_text(world, task)
+
+
+# ------------------------------------------------------------------------------------------ the tokenizer
+TEMPLATE = ("{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+            "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the text and carries nothing
+    '[{"name": "', '{"name": "', '", "description": "', '.", "parameters": {"', '": {"type": "string"}',
+    '": {"type": "integer"}', ', "', '}, "required": ["', '", "', '"]}', ', {"name": "', '"]}, {"name": "', '"]}]',
+    '", "arguments": {"', '": "', '": ', '"}}]', '}}]', '"}}, {"name": "', '}}, {"name": "',
+    "<think>\n", "\n</think>\n<question>\n", "\n</question>\n<available_tools>\n",
+    "\n</available_tools>\n<tool_call_answer>\n", "\n</tool_call_answer>", "\n</think>\n<tool_call_answer>\n",
+    "The request needs ", "A request for ", "Tools:\n", "\n\nRequest: ", "\n\nBegin with <think>.", "\n\nAnswer: ",
+    "\n\nReply with one digit from 1 to 5.", "Domain: ", "\nContext: ", "\nTools in the menu: ",
+    "\nCalls in the answer: ", "\nBegin with <think> and write all four blocks.", "<|im_start|>user\n",
+    "<|im_start|>assistant\n",
+]
+
+
+def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE in which a word is one token with or without its blank, and values never swallow a blank."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]|\s|[^A-Za-z0-9\s]"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tok.add_tokens([AddedToken(text, normalized=False) for text in GLUE])
+    tok.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=size - len(GLUE), special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                                   chat_template=TEMPLATE, clean_up_tokenization_spaces=False)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict], completion: str) -> list[int]:
+    """The ids of a whole exchange, the end token included."""
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer(text + completion + "<|im_end|>", add_special_tokens=False)["input_ids"]
+
+
+# ------------------------------------------------------------------------------------------ the model
+def make_model(vocabulary: int, eos: int, pad: int) -> Qwen2ForCausalLM:
+    """A Qwen2 small enough for a laptop; many small heads, because copying values is what takes longest to learn."""
+    return Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=vocabulary, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.0,
+        bos_token_id=None, eos_token_id=eos, pad_token_id=pad))
+
+
+def copy_batch(rows: int, length: int, vocabulary: int, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random ids, a gap of random ids, the same ids again; only the second copy is a label.  Two (rows, L) tensors."""
+    ids = torch.randint(0, vocabulary, (rows, length), generator=gen)
+    gap = torch.randint(0, vocabulary, (rows, int(torch.randint(0, 40, (1,), generator=gen))), generator=gen)
+    both = torch.cat([ids, gap, ids], 1)
+    labels = both.clone()
+    labels[:, :length + gap.shape[1] + 1] = -100
+    return both, labels
+
+
+def text_batches(texts: list[list[int]], rows: int, pad: int, rng: random.Random):
+    """Endless (ids, labels) batches of similar length, in random order."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    batches = [order[i:i + rows] for i in range(0, len(order) - rows + 1, rows)]
+    while True:
+        for batch in rng.sample(batches, len(batches)):
+            width = max(len(texts[i]) for i in batch)
+            ids = torch.tensor([texts[i] + [pad] * (width - len(texts[i])) for i in batch])
+            yield ids, ids.masked_fill(ids == pad, -100)
+
+
+def train(model: Qwen2ForCausalLM, batches, steps: int, lr: float, name: str, decay: bool) -> None:
+    """Plain next-token training with AdamW; the rate warms up and, with `decay`, falls to a tenth by a cosine."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    began = time.time()
+    for step in range(steps):
+        rate = 0.55 + 0.45 * math.cos(math.pi * step / steps) if decay else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / 40) * rate
+        ids, labels = next(batches)
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 50 == 49:
+            print(f"{name} {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s", flush=True)
+
+
+def heldout_tasks(count: int, seed: int) -> list[Task]:
+    """Clean tasks from the other side of the world, by the paper's distribution of specs."""
+    world = World(random.Random(seed), heldout=True, weights=HARD)
+    return [world.task(generator.sample_spec(world.rng), f"heldout-{i}") for i in range(count)]
+
+
+def main() -> None:
+    """Make everything; see the head of this file."""
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--out", type=Path, default=HERE)
+    ap.add_argument("--seed", type=int, default=0)
+    ap.add_argument("--vocabulary", type=int, default=1280)
+    ap.add_argument("--copy-steps", type=int, default=900, help="repeated random sequences")
+    ap.add_argument("--clean-steps", type=int, default=900, help="text without mistakes")
+    ap.add_argument("--noisy-steps", type=int, default=250, help="text with mistakes")
+    ap.add_argument("--noise", type=float, default=0.4, help="share of the last texts that have a mistake")
+    a = ap.parse_args()
+    torch.manual_seed(a.seed)
+    gen, rng = torch.Generator().manual_seed(a.seed), random.Random(a.seed)
+    world = World(rng, heldout=False, weights=EASY)
+    clean = [write(world, 0.0) for _ in range(48_000)]
+    noisy = [write(world, a.noise) for _ in range(24_000)]
+    tokenizer = make_tokenizer([m[-1]["content"] + c for m, c in clean[:20_000]], a.vocabulary)
+    size, pad = len(tokenizer), tokenizer.pad_token_id
+    clean, noisy = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, noisy))
+    model = make_model(size, tokenizer.eos_token_id, pad)
+    print(f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens, {sum(map(len, clean)) / len(clean):.0f} a text")
+
+    def copies():
+        while True:
+            yield copy_batch(64, rng.randint(8, 40), size, gen)
+    train(model, copies(), a.copy_steps, 2e-3, "copy", decay=False)
+    train(model, text_batches(clean, 96, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
+    model.save_pretrained(a.out / "clean")
+    train(model, text_batches(noisy, 96, pad, rng), a.noisy_steps, 1e-3, "noisy", decay=True)
+    model.save_pretrained(a.out)
+    tokenizer.save_pretrained(a.out)
+    (a.out / "heldout.jsonl").write_text("".join(json.dumps(t.to_json()) + "\n" for t in heldout_tasks(480, seed=1)))
+
+
+if __name__ == "__main__":
+    main()
