@@ -21,13 +21,15 @@ heads, D head size, V vocabulary.
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Iterator
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
           "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
@@ -52,7 +54,7 @@ class ModelNotFound(ValueError):
 
 
 # ------------------------------------------------------------------------------------------ model and prompt
-def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, object]:
+def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model (float32 weights) and its tokenizer, from a folder or a hub name.
 
     Safetensors only, no remote code.  Raises `ModelNotFound` with what to do.
@@ -62,10 +64,10 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, object]
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, use_safetensors=True,
                                                      dtype=torch.float32)
     except (OSError, ValueError) as error:
-        where = "has no usable model" if os.path.isdir(name) else "is neither a folder nor in the cache"
-        raise ModelNotFound(f"--model {name}: {where} ({str(error).splitlines()[0][:120]}). Name a folder with "
-                            "config.json and *.safetensors, connect to a network, or leave --model out: "
-                            "'python selfplay.py' needs no network.") from None
+        what = "has no usable model in it" if os.path.isdir(name) else "is neither a folder nor in the cache"
+        raise ModelNotFound(f"--model {name} {what} ({str(error).splitlines()[0][:120]}). Name a folder with config.json "
+                            "and *.safetensors, or go online once to fill the cache; 'python selfplay.py' without "
+                            "--model needs no network.") from None
     if tokenizer.chat_template is None:
         print(f"{name} has no chat template: a plain ChatML one is used.")
         tokenizer.chat_template = CHATML
@@ -74,18 +76,52 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, object]
     return model.to(device).eval(), tokenizer
 
 
-def end_ids(model: PreTrainedModel, tokenizer) -> list[int]:
-    """Every id that ends a completion: the tokenizer's and all that the generation config names."""
-    ids = model.generation_config.eos_token_id
-    ids = ids if isinstance(ids, list) else [ids]
-    ids += [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
-    return sorted({i for i in ids if i is not None and i != tokenizer.unk_token_id})
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every id that ends a completion: the tokenizer's, all that the generation config names, ChatML's."""
+    named = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])}
+    return sorted((ids | {tokenizer.get_vocab().get("<|im_end|>")}) - {None})
 
 
-def chat_ids(tokenizer, messages: list[dict[str, str]]) -> list[int]:
+def chat_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
     """The prompt as ids, up to where the assistant begins to write."""
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+class Player:
+    """A model, its tokenizer, and the sampler it speaks through."""
+
+    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand") -> None:
+        self.model, self.tokenizer = load_model(name, device)
+        self.end = end_ids(self.model, self.tokenizer)
+        self.sampler = SAMPLERS[sampler]
+
+    def ask(self, chats: list[list[dict[str, str]]], group: int, max_new_tokens: int, temperature: float,
+            seed: int = 0) -> list[Rollout]:
+        """`group` completions of each chat, prompt-major."""
+        rng = torch.Generator(self.model.device).manual_seed(seed)
+        prompts = [chat_ids(self.tokenizer, chat) for chat in chats]
+        return self.sampler(self.model, prompts, group, max_new_tokens, temperature, self.end, rng)
+
+    def text(self, rollout: Rollout) -> str:
+        """A completion as text, without its end token."""
+        ids = rollout.completion[:-1] if rollout.finished else rollout.completion
+        return self.tokenizer.decode(ids, skip_special_tokens=False)
+
+    def digit_logits(self, chats: list[list[dict[str, str]]]) -> torch.Tensor:
+        """The logits of "1" to "5" as the first token of the answer, (N, 5), float32; nothing is sampled."""
+        digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
+        logits = next_token_logits(self.model, [chat_ids(self.tokenizer, chat) for chat in chats])
+        return logits[:, digits]
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint that `from_pretrained` loads; the folder appears whole or not at all."""
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        self.model.save_pretrained(part)
+        self.tokenizer.save_pretrained(part)
+        part.rename(folder)
 
 
 def left_pad(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from ast_match import Call, Malformed, Tool, last_block, parse_calls
+from ast_match import Call, Malformed, Tool, last_block, parse_calls, parse_menu
 from generator import Task
+from rollout import ModelNotFound, Player
 
 SYSTEM = """\
 You call tools. You never answer a request yourself: you choose tools from the menu and take the values of their \
@@ -87,3 +89,30 @@ def parse(completion: str) -> Answer:
     except Malformed as reason:
         return Answer(think, True, False, [], f"answer: {reason}")
     return Answer(think, True, True, calls, None if calls else "answer: no call")
+
+
+def main() -> None:
+    """Print the calls that answer one question, as JSON; see the head of this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question")
+    parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
+    parser.add_argument("--tools", required=True, help='JSON file: [{"name", "description", "parameters", "required"}]')
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    a = parser.parse_args()
+    try:
+        tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
+        player = Player(a.model, a.device)
+    except Malformed as reason:
+        parser.error(f"{a.tools}: {reason}")
+    except (OSError, UnicodeDecodeError, ModelNotFound) as error:
+        parser.error(str(error))
+    (rollout,) = player.ask([prompt(a.question, tools)], 1, a.max_new_tokens, temperature=0)
+    answer = parse(player.text(rollout))
+    if not answer.calls:
+        sys.exit(f"no call: {answer.reason}")
+    print(json.dumps([call.to_json() for call in answer.calls]))
+
+
+if __name__ == "__main__":
+    main()

@@ -253,7 +253,8 @@ def flawed(world: World, task: Task) -> tuple[Task, str | None]:
 def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[list[dict], str]:
     """A Generator prompt and completion; with probability `noise` one thing in it is wrong."""
     rng, flaw = world.rng, None
-    think = " and ".join(f"{c.name} with {', '.join(c.arguments) or 'nothing'}" for c in task.calls)
+    needs = " and ".join(f"{c.name} with {', '.join(c.arguments) or 'nothing'}" for c in task.calls)
+    think = f"The menu is {', '.join(t.name for t in task.tools)}. The request needs {needs}."
     if rng.random() < noise:
         task, flaw = flawed(world, task)
     menu = json.dumps([t.to_json() for t in task.tools])
@@ -261,7 +262,7 @@ def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[
     if flaw == "json":
         cut = rng.randrange(len(menu))
         menu = menu[:cut] + menu[cut + 1:]
-    text = (f"<think>\nA request for {think}.\n</think>\n<question>\n{task.question}\n</question>\n"
+    text = (f"<think>\n{think}\n</think>\n<question>\n{task.question}\n</question>\n"
             f"<available_tools>\n{menu}\n</available_tools>\n<tool_call_answer>\n{answer}\n</tool_call_answer>")
     if flaw == "block":
         text = text.replace(rng.choice(["</think>\n<question>\n", "\n</question>", "\n</available_tools>"]), "")
@@ -297,7 +298,7 @@ GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the te
     '", "arguments": {"', '": "', '": ', '"}}]', '}}]', '"}}, {"name": "', '}}, {"name": "',
     "<think>\n", "\n</think>\n<question>\n", "\n</question>\n<available_tools>\n",
     "\n</available_tools>\n<tool_call_answer>\n", "\n</tool_call_answer>", "\n</think>\n<tool_call_answer>\n",
-    "The request needs ", "A request for ", "Tools:\n", "\n\nRequest: ", "\n\nBegin with <think>.", "\n\nAnswer: ",
+    "The request needs ", "The menu is ", ". The request needs ", "Tools:\n", "\n\nRequest: ", "\n\nBegin with <think>.", "\n\nAnswer: ",
     "\n\nReply with one digit from 1 to 5.", "Domain: ", "\nContext: ", "\nTools in the menu: ",
     "\nCalls in the answer: ", "\nBegin with <think> and write all four blocks.", "<|im_start|>user\n",
     "<|im_start|>assistant\n",
@@ -386,15 +387,15 @@ def main() -> None:
     ap.add_argument("--out", type=Path, default=HERE)
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--vocabulary", type=int, default=1280)
-    ap.add_argument("--copy-steps", type=int, default=900, help="repeated random sequences")
-    ap.add_argument("--clean-steps", type=int, default=900, help="text without mistakes")
-    ap.add_argument("--noisy-steps", type=int, default=250, help="text with mistakes")
-    ap.add_argument("--noise", type=float, default=0.4, help="share of the last texts that have a mistake")
+    ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
+    ap.add_argument("--clean-steps", type=int, default=2000, help="text without mistakes")
+    ap.add_argument("--noisy-steps", type=int, default=350, help="text with mistakes")
+    ap.add_argument("--noise", type=float, default=0.3, help="share of the last texts that have a mistake")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     gen, rng = torch.Generator().manual_seed(a.seed), random.Random(a.seed)
     world = World(rng, heldout=False, weights=EASY)
-    clean = [write(world, 0.0) for _ in range(48_000)]
+    clean = [write(world, 0.0) for _ in range(72_000)]
     noisy = [write(world, a.noise) for _ in range(24_000)]
     tokenizer = make_tokenizer([m[-1]["content"] + c for m, c in clean[:20_000]], a.vocabulary)
     size, pad = len(tokenizer), tokenizer.pad_token_id
@@ -406,9 +407,9 @@ def main() -> None:
         while True:
             yield copy_batch(64, rng.randint(8, 40), size, gen)
     train(model, copies(), a.copy_steps, 2e-3, "copy", decay=False)
-    train(model, text_batches(clean, 96, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
+    train(model, text_batches(clean, 64, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
     model.save_pretrained(a.out / "clean")
-    train(model, text_batches(noisy, 96, pad, rng), a.noisy_steps, 1e-3, "noisy", decay=True)
+    train(model, text_batches(noisy, 64, pad, rng), a.noisy_steps, 1e-3, "noisy", decay=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
     (a.out / "heldout.jsonl").write_text("".join(json.dumps(t.to_json()) + "\n" for t in heldout_tasks(480, seed=1)))

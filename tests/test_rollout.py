@@ -1,0 +1,89 @@
+"""The hand-written rollout: the same greedy ids as `generate`, and honest sampling."""
+import pytest
+import torch
+from conftest import random_model
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+import grpo
+import rollout
+from rollout import sample, sample_hf
+
+RAGGED = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, 19], [20, 21, 22, 23]]
+FAMILIES = [(Qwen2ForCausalLM, Qwen2Config), (LlamaForCausalLM, LlamaConfig), (Qwen3ForCausalLM, Qwen3Config)]
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("cls, config", FAMILIES, ids=lambda x: x.__name__)
+@pytest.mark.parametrize("end", [[2], [2, 30, 40]], ids=["one end id", "three end ids"])
+def test_greedy_ids_equal_those_of_generate(cls, config, end):
+    model = random_model(cls, config)
+    by_hand = sample(model, RAGGED, 1, 24, 0, end, rng())
+    assert by_hand == sample_hf(model, RAGGED, 1, 24, 0, end, rng())
+    assert len({len(r.completion) for r in by_hand}) > 1 or len(end) == 1  # some rows end early
+
+
+def test_rows_that_leave_change_no_other_row(model):
+    alone = [sample(model, [p], 1, 24, 0, [2, 30, 40], rng())[0] for p in RAGGED]
+    assert sample(model, RAGGED, 1, 24, 0, [2, 30, 40], rng()) == alone
+
+
+def test_results_come_in_the_order_of_the_prompts_whatever_the_batches(model):
+    few = sample(model, RAGGED, 2, 8, 0, [2], rng(), max_rows=4)
+    assert [r.prompt for r in few] == [p for p in RAGGED for _ in range(2)]
+    assert few == sample(model, RAGGED, 2, 8, 0, [2], rng(), max_rows=64)
+
+
+def test_a_completion_ends_with_its_end_id_or_at_the_limit(model):
+    for r in sample(model, RAGGED, 8, 12, 1.0, [2, 30], rng()):
+        assert 1 <= len(r.completion) <= 12
+        assert r.finished == (r.completion[-1] in (2, 30)) and not set(r.completion[:-1]) & {2, 30}
+        assert r.truncated == (len(r.completion) == 12 and r.completion[-1] not in (2, 30))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_sampled_frequencies_follow_the_softmax(model, temperature):
+    tokens = [r.completion[0] for r in sample(model, [[5, 6, 7]], 4000, 1, temperature, [2], rng(), max_rows=4000)]
+    p = (model(torch.tensor([[5, 6, 7]])).logits[0, -1] / temperature).softmax(-1)
+    seen = torch.bincount(torch.tensor(tokens), minlength=64)
+    likely = 4000 * p > 5
+    chi2 = ((seen - 4000 * p)[likely] ** 2 / (4000 * p)[likely]).sum().item()
+    assert chi2 < likely.sum().item() + 4 * (2 * likely.sum().item()) ** 0.5  # mean + 4 sd of chi-square
+
+
+def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
+    draw = lambda seed: sample(model, RAGGED, 4, 12, 1.0, [2], rng(seed))
+    assert draw(1) == draw(1) != draw(2)
+
+
+def test_what_was_sampled_can_be_scored(model):
+    rollouts = sample(model, RAGGED, 4, 12, 1.0, [2], rng())
+    logps, _, mask = grpo.token_logprobs(model, rollouts, 1.0)
+    assert mask.sum() == sum(len(r.completion) for r in rollouts) and torch.isfinite(logps).all()
+
+
+def test_a_model_left_in_train_mode_with_checkpointing_still_rolls_out_right(model):
+    right = sample(model, RAGGED, 1, 12, 0, [2], rng())
+    model.gradient_checkpointing_enable()
+    model.train()
+    assert sample(model, RAGGED, 1, 12, 0, [2], rng()) == right
+    assert model.training and model.config._attn_implementation == "sdpa"  # put back
+
+
+def test_attention_that_the_hand_written_path_cannot_serve_is_refused_with_a_hint():
+    model = random_model(use_sliding_window=True, sliding_window=4, max_window_layers=0)
+    with pytest.raises(NotImplementedError, match="--sampler hf"):
+        sample(model, RAGGED, 1, 12, 0, [2], rng())
+
+
+def test_next_token_logits_are_those_of_each_prompt_alone(model):
+    together = rollout.next_token_logits(model, RAGGED)
+    alone = torch.stack([model(torch.tensor([p])).logits[0, -1] for p in RAGGED])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_missing_model_is_an_error_that_says_what_to_do():
+    with pytest.raises(rollout.ModelNotFound, match="neither a folder nor in the cache.*needs no network"):
+        rollout.load_model("nobody/no-such-model")
