@@ -1,16 +1,16 @@
-"""A tool and a tool call: read them from untrusted text, normalise, compare.  Pure: no model, no file.
+"""A tool and a tool call: read them from untrusted text, normalise, compare.  Pure: no model.
 
-Paper: Sec. 3.1 ("gold tool calls"), Sec. 4 ("AST-based accuracy"): an answer is right when tool names, argument
-names and values all equal the gold calls, parallel calls in any order.
+Paper: Sec. 3.2 (gold tool calls), Sec. 4 (AST-based accuracy): an answer is right when tool names,
+argument names and values all equal the gold calls, parallel calls in any order.
 
-Whatever a model writes ends here as a value or as `Malformed` with a short named reason that can be counted;
-never as another exception.  Text is parsed, never evaluated.
+Whatever a model writes ends here as a value or as `Malformed` with a short named reason that can be
+counted; never as another exception.  Text is parsed, never evaluated.
 
 Our decisions:
-  1. Three spellings of a call list are read: JSON, a Python literal, Python call syntax `f(x=1)`.
-  2. `required` is looked for beside and inside `parameters` (the released code looks inside only, while its
-     prompt puts it beside, so there nearly nothing is ever required).
-  3. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5; key order is free.
+  1. JSON and Python literals are read.
+  2. `required` is looked for beside and inside `parameters` (the released code looks inside only,
+     while its prompt puts it beside, so there nearly nothing is ever required).
+  3. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
 
 One raw example, the text inside <tool_call_answer>:
 
@@ -29,10 +29,8 @@ from typing import Any
 MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 50  # brackets open at once; the parsers below recurse once a bracket
 
-
 class Malformed(ValueError):
     """Text that is not what it should be.  The message is the reason, in a few constant words."""
-
 
 @dataclass(frozen=True)
 class Call:
@@ -42,9 +40,8 @@ class Call:
     arguments: dict[str, Any]
 
     def to_json(self) -> dict:
-        """The call as the dictionary that stands in prompts and files."""
+        """The call as it stands in prompts and files."""
         return {"name": self.name, "arguments": self.arguments}
-
 
 @dataclass(frozen=True)
 class Tool:
@@ -56,7 +53,7 @@ class Tool:
     required: tuple[str, ...]
 
     def to_json(self) -> dict:
-        """The tool as the dictionary that stands in prompts and files: flat, `required` beside."""
+        """The tool as it stands in prompts and files: flat, `required` beside."""
         return {"name": self.name, "description": self.description,
                 "parameters": self.parameters, "required": list(self.required)}
 
@@ -75,24 +72,22 @@ class Tool:
             parameters = parameters["properties"]
         elif isinstance(parameters.get("required"), list):  # a list is no argument's schema
             parameters = {k: v for k, v in parameters.items() if k != "required"}
-        required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
-        return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
+        required = required if isinstance(required, list) else []
+        return Tool(name.strip(), str(item.get("description") or ""), parameters,
+                    tuple(r for r in required if isinstance(r, str)))
 
-
-# ------------------------------------------------------------------------------------------ text -> value
+# ------------------------------------------------------------------------------ text -> value
 def last_block(text: str, tag: str) -> str | None:
-    """The text inside the last complete <tag>...</tag>, stripped; None if there is none or it is blank.
+    """The text inside the last complete <tag>...</tag>, stripped; None if there is none or blank.
 
     >>> last_block("<think>a</think> <THINK> b </THINK>", "think")
     'b'
     """
     lower = text.lower()
-    if len(lower) != len(text):  # lower() can lengthen ('İ'), which would shift every index
-        lower = text
+    lower = lower if len(lower) == len(text) else text  # 'İ' grows, which would shift each index
     end = lower.rfind(f"</{tag}>")
     start = lower.rfind(f"<{tag}>", 0, max(end, 0))
     return text[start + len(tag) + 2:end].strip() or None if start >= 0 else None
-
 
 def parse_value(text: str) -> Any:
     """JSON or a Python literal, perhaps in a ``` fence -> a plain JSON value.
@@ -101,11 +96,8 @@ def parse_value(text: str) -> Any:
     ([1, True], {'a': None})
     """
     text = re.sub(r"^```(json)?|```$", "", text.strip()).strip()
-    if len(text) > MAX_CHARS:
-        raise Malformed("too long")
-    if _depth(text) > MAX_DEPTH:
-        raise Malformed("nested too deep")
-    for read in (json.loads, _literal):
+    _refuse_large(text)
+    for read in (json.loads, _python_literal):
         try:
             value = read(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
@@ -113,20 +105,19 @@ def parse_value(text: str) -> Any:
         return _plain(value)
     raise Malformed("not JSON")
 
+def _refuse_large(text: str) -> None:
+    if len(text) > MAX_CHARS:
+        raise Malformed("too long")
+    depth = 0
+    for bracket in re.sub(r"[^\[\](){}]", "", text):
+        depth += 1 if bracket in "[({" else -1
+        if depth > MAX_DEPTH:
+            raise Malformed("nested too deep")
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for char in re.sub(r"[^\[\](){}]", "", text):
-        depth += 1 if char in "[({" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _literal(text: str) -> Any:
+def _python_literal(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
         return ast.literal_eval(text)
-
 
 def _plain(value: Any) -> Any:
     """Bring a parsed value to what JSON and UTF-8 can carry, or refuse it with a reason."""
@@ -138,16 +129,15 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise Malformed("a number is not finite")
+    if isinstance(value, int) and abs(value) > 10**18:  # more digits than any tool takes
+        raise Malformed("a number is too large")
     if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
         raise Malformed("text is not valid Unicode")
-    if isinstance(value, int) and abs(value) > 10**18:  # more digits than any tool or JSON reader takes
-        raise Malformed("a number is too large")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise Malformed("not JSON")
 
-
-# ------------------------------------------------------------------------------------------ value -> calls
+# ------------------------------------------------------------------------------ value -> calls
 def to_calls(value: Any) -> list[Call]:
     """Every call in a parsed value; items that are no call are skipped.
 
@@ -158,66 +148,20 @@ def to_calls(value: Any) -> list[Call]:
     items = [item[0] if isinstance(item, list) and item else item for item in items]
     return [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
 
-
 def _to_call(item: dict) -> Call | None:
     if isinstance(item.get("function"), dict):  # the wrapper of OpenAI's API
         item = item["function"]
-    name = item.get("name") or item.get("tool_name")
-    if not isinstance(name, str) or not name.strip():
-        return None
-    arguments = item.get("arguments")
+    name, arguments = item.get("name") or item.get("tool_name"), item.get("arguments")
     if isinstance(arguments, str):
         try:
             arguments = parse_value(arguments)
         except Malformed:
             return None
-    if arguments is None:
+    if arguments is None:  # the arguments stand beside the name
         arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name", "arguments")}
-    return Call(name.strip(), arguments) if isinstance(arguments, dict) else None
-
-
-def parse_python_calls(text: str) -> list[Call]:
-    """Python call syntax -> calls, through the syntax tree; nothing is evaluated.
-
-    >>> parse_python_calls("[math.add(x=-1, y=[2.5]), stop()]")
-    [Call(name='math.add', arguments={'x': -1, 'y': [2.5]}), Call(name='stop', arguments={})]
-    """
-    if len(text) > MAX_CHARS or _depth(text) > MAX_DEPTH:
-        raise Malformed("too long or nested too deep")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text.strip(), mode="eval").body
-        nodes = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
-        return [_node_to_call(node) for node in nodes]
-    except Malformed:
-        raise
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        raise Malformed("not Python calls") from None
-
-
-def _node_to_call(node: ast.expr) -> Call:
-    if not isinstance(node, ast.Call) or node.args or any(k.arg is None for k in node.keywords):
-        raise Malformed("not a call with named arguments")
-    name = ast.unparse(node.func)
-    if not re.fullmatch(r"[\w.]+", name):
-        raise Malformed("not a plain function name")
-    return Call(name, {k.arg: _plain(ast.literal_eval(k.value)) for k in node.keywords})
-
-
-def parse_calls(text: str) -> list[Call]:
-    """The calls in an answer, whichever of the three spellings it uses; [] if it holds none.
-
-    Raises `Malformed` if the text is none of the three.
-    """
-    try:
-        return to_calls(parse_value(text))
-    except Malformed as reason:
-        try:
-            return parse_python_calls(text)
-        except Malformed:
-            raise reason from None
-
+    if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
+        return None
+    return Call(name.strip(), arguments)
 
 def parse_menu(text: str) -> list[Tool]:
     """The tools in a menu.  Raises `Malformed`; one bad tool spoils the menu."""
@@ -226,8 +170,7 @@ def parse_menu(text: str) -> list[Tool]:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
 
-
-# ------------------------------------------------------------------------------------------ compare
+# ------------------------------------------------------------------------------ compare
 def canonical(call: Call) -> str:
     """One text for all spellings of the same call.
 
@@ -236,14 +179,12 @@ def canonical(call: Call) -> str:
     """
     return json.dumps([call.name, _normal(call.arguments)], sort_keys=True)
 
-
 def _normal(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _normal(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_normal(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
 
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
     """The paper's rule: the same calls, all of them and no other, in any order.

@@ -1,20 +1,20 @@
-"""From candidates to a curriculum: check, deduplicate, cross-verify, bucket, select, order.  Pure: no model here.
+"""From candidates to a curriculum: check, deduplicate, verify, select, order.  Pure: no model here.
 
-Paper: Sec. 3.2 (curation: deduplication, cross-verification by the Solver, difficulty buckets, easy-to-hard order).
+Paper: Sec. 3.3 (deduplication, cross-verification by the Solver, difficulty buckets, easy to hard).
 
-    candidates --readable?--> --structural check--> --deduplicate--> [Solver answers K times] --p >= tau--> select --> order
+    candidates -> readable -> sound -> new -> [K Solver answers] -> p >= tau -> select -> order
 
 Our decisions, where the paper is silent or the released code differs from it:
   1. The structural check also asks whether the task obeys its spec (menu size, number of calls).
-  2. A task is verified if the Solver gives its whole gold answer in at least a share tau of K tries; the released code
-     compares tool names only.
-  3. Difficulty is that same share p (pass@K), not one word of a judge: easy p > .75, hard p < .25, else medium.
-  4. The mix is .2 / .5 / .3 with equal domain quotas, both capped by what there is; what is left over is shared out.
+  2. A task is verified if at least a share tau of the Solver's K answers is its whole gold answer;
+     the released code compares tool names only.
+  3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
+  4. The mix is .2 / .5 / .3 with equal domain quotas, both capped by what there is.
   5. The order is kept: the Solver is trained on the selection from easy to hard.
 
-Every candidate ends selected (reason None) or with exactly one reason.  One line of candidates.jsonl:
+Every candidate ends selected (no reason) or with exactly one reason.  A line of candidates.jsonl:
 
-    {"id": "1-17", "reason": "value not in the question", "p": null, "domain": "travel", "question": ..., ...}
+    {"id": "1-00017", "reason": "value not in the question", "p": null, "domain": "travel", ...}
 """
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from rewards import BAND_HIGH, BAND_LOW, grounded, is_placeholder
 
 MIX = {"easy": 0.2, "medium": 0.5, "hard": 0.3}  # the released code's; the paper gives none
 
-
 @dataclass
 class Candidate:
     """A task on its way through the funnel."""
@@ -43,13 +42,13 @@ class Candidate:
 
     def to_json(self) -> dict:
         """The candidate as one line of candidates.jsonl."""
-        return {"id": self.id, "reason": self.reason, "p": self.p, **(self.task.to_json() if self.task else {})}
-
+        task = self.task.to_json() if self.task else {}
+        return {"id": self.id, "reason": self.reason, "p": self.p, **task}
 
 def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
-    """A candidate from what could be read of a completion; unreadable parts are its first reason."""
-    return Candidate(id, spec, draft.task(id, spec.domain), draft.reasons[0] if draft.reasons else None)
-
+    """A candidate from what could be read; what could not is its reason."""
+    reason = draft.reasons[0] if draft.reasons else None
+    return Candidate(id, spec, draft.task(id, spec.domain), reason)
 
 def structural_reason(task: Task, spec: Spec) -> str | None:
     """Why a readable task cannot be used, or None."""
@@ -75,13 +74,11 @@ def structural_reason(task: Task, spec: Spec) -> str | None:
             return "value not in the question"
     return None
 
-
 def signature(task: Task) -> str:
-    """What near-duplicates share: question, menu and calls without case, blanks, digits and quotes."""
+    """What near-duplicates share: question, menu, calls but for case, blanks, digits, quotes."""
     text = json.dumps([task.question, sorted(tool.name for tool in task.tools),
                        sorted([call.name, *sorted(call.arguments)] for call in task.calls)])
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
-
 
 def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
@@ -96,12 +93,10 @@ def check(candidates: list[Candidate]) -> list[Candidate]:
             left.append(c)
     return left
 
-
 def pass_rate(answers: Iterable[list[Call]], gold: list[Call]) -> float:
     """p: the share of answers that equal the whole gold answer."""
     verdicts = [exact_match(calls, gold) for calls in answers]
     return sum(verdicts) / len(verdicts)
-
 
 def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
     """Drop those that the Solver's answers do not confirm often enough; needs `p`."""
@@ -109,7 +104,6 @@ def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
         if c.p < tau:
             c.reason = "not confirmed by the Solver"
     return [c for c in candidates if c.reason is None]
-
 
 def bucket(p: float) -> str:
     """easy, medium or hard, by the edges of the difficulty reward.
@@ -119,19 +113,17 @@ def bucket(p: float) -> str:
     """
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
-
 def fill(total: int, available: dict[str, int], weights: dict[str, float]) -> dict[str, int]:
-    """Share `total` out by weight; nobody gets more than is available, what is left over goes to the others.
+    """Share `total` out by weight, nobody more than is available; what is left goes to the others.
 
     >>> fill(10, {"easy": 9, "medium": 2, "hard": 9}, MIX)
     {'easy': 3, 'medium': 2, 'hard': 5}
     """
     quota = dict.fromkeys(available, 0)
     for _ in range(min(total, sum(available.values()))):
-        name = min((n for n in quota if quota[n] < available[n]), key=lambda n: (quota[n] + 1) / weights[n])
-        quota[name] += 1
+        open_ = (name for name in quota if quota[name] < available[name])
+        quota[min(open_, key=lambda name: (quota[name] + 1) / weights[name])] += 1
     return quota
-
 
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
@@ -149,7 +141,6 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
                 c.reason = "over quota"
     return sorted(selected, key=lambda c: (-c.p, c.id))  # easy to hard
 
-
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
-    """How many candidates ended with each reason, the most frequent first; "selected" counts the rest."""
+    """How many candidates ended with each reason, the most frequent first."""
     return dict(Counter(c.reason or "selected" for c in candidates).most_common())

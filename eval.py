@@ -1,9 +1,10 @@
 """Evaluation: how many tasks a model answers exactly right, and whether two models differ.
 
-Paper: Sec. 4 (AST-based accuracy, Table 1).  Every model, base or trained, gets the one Solver prompt and the same greedy
-decoding.  A file of tasks has one JSON object a line:
+Paper: Sec. 4 (AST-based accuracy, Table 1).  Every model, base or trained, gets the one Solver
+prompt and the same greedy decoding.  A file of tasks has one JSON object a line:
 
-    {"id": "heldout-0", "question": "Book a table for 3.", "tools": [{"name", "description", "parameters", "required"}],
+    {"id": "heldout-0", "question": "Book a table for 3.",
+     "tools": [{"name", "description", "parameters", "required"}],
      "calls": [{"name": "book_table", "arguments": {"guests": 3}}]}
 
     python eval.py --model tiny --data tiny/heldout.jsonl
@@ -20,10 +21,9 @@ from pathlib import Path
 import solver
 from ast_match import Malformed, exact_match
 from generator import Task
-from rollout import SAMPLERS, ModelNotFound, Player
+from rollout import SAMPLERS, Player, UnusableModel
 
 Z95 = 1.959964  # of the normal distribution
-
 
 def load_tasks(path: str | Path) -> list[Task]:
     """Read a JSONL file of tasks.  Raises `Malformed` naming file and line."""
@@ -36,18 +36,18 @@ def load_tasks(path: str | Path) -> list[Task]:
         try:
             tasks.append(Task.from_json(json.loads(line)))
         except (Malformed, ValueError, RecursionError) as error:
-            raise Malformed(f"{path}, line {number}: {error}. See the head of eval.py for the form.") from None
+            raise Malformed(f"{path}, line {number}: {error}. "
+                            "The head of eval.py shows the form.") from None
     if not tasks:
         raise Malformed(f"{path}: no task in it.")
     return tasks
 
-
-def judge(player: Player, tasks: list[Task], max_new_tokens: int, temperature: float = 0.0, seed: int = 0) -> list[bool]:
+def judge(player: Player, tasks: list[Task], max_new_tokens: int, temperature: float = 0.0,
+          seed: int = 0) -> list[bool]:
     """Whether the player's one answer to each task is exactly right."""
-    chats = [solver.prompt(task.question, task.tools) for task in tasks]
-    rollouts = player.ask(chats, 1, max_new_tokens, temperature, seed)
-    return [exact_match(solver.parse(player.text(r)).calls, task.calls) for r, task in zip(rollouts, tasks)]
-
+    rollouts = player.ask(map(solver.prompt, tasks), 1, max_new_tokens, temperature, seed)
+    answers = [solver.parse(player.text(r)).calls for r in rollouts]
+    return [exact_match(calls, task.calls) for calls, task in zip(answers, tasks)]
 
 def wilson(right: int, total: int) -> tuple[float, float]:
     """95 % interval of a share.
@@ -59,8 +59,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     centre, half = p + z2 / 2, Z95 * math.sqrt(p * (1 - p) / total + z2 / (4 * total))
     return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
 
-
-def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[float, float, float]:
+def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[float, ...]:
     """Mean of b - a over the same tasks, and its 95 % bootstrap interval over tasks.
 
     >>> paired_difference([False] * 50, [True] * 50)
@@ -71,18 +70,18 @@ def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[
     means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
     return sum(differences) / n, means[int(0.025 * draws)], means[int(0.975 * draws)]
 
-
 def describe(right: list[bool]) -> str:
     """Accuracy with its interval, as text."""
     low, high = wilson(sum(right), len(right))
-    return f"{sum(right)} of {len(right)} = {100 * sum(right) / len(right):.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
-
+    share = f"{sum(right)} of {len(right)} = {100 * sum(right) / len(right):.1f} %"
+    return f"{share}  [{100 * low:.1f}, {100 * high:.1f}]"
 
 def main() -> None:
     """The command line; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub name")
-    parser.add_argument("--compare", help="a second model on the same tasks; the first minus this one is printed")
+    parser.add_argument("--compare", help="a second model; the first minus this one is printed")
     parser.add_argument("--data", required=True, help="JSONL file of tasks")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
     parser.add_argument("--max-new-tokens", type=int, default=256)
@@ -93,16 +92,16 @@ def main() -> None:
     try:
         tasks = load_tasks(a.data)
         names = [a.model, a.compare] if a.compare else [a.model]
-        verdicts = [judge(Player(name, a.device, a.sampler), tasks, a.max_new_tokens, a.temperature, a.seed)
-                    for name in names]
-    except (Malformed, ModelNotFound) as error:
+        players = [Player(name, a.device, a.sampler) for name in names]
+    except (Malformed, UnusableModel) as error:
         parser.error(str(error))
+    verdicts = [judge(p, tasks, a.max_new_tokens, a.temperature, a.seed) for p in players]
     for name, right in zip(names, verdicts):
         print(f"{name}: {describe(right)}")
     if a.compare:
         mean, low, high = paired_difference(verdicts[1], verdicts[0])
-        print(f"{a.model} minus {a.compare}: {100 * mean:+.1f} points, 95 % interval [{100 * low:+.1f}, {100 * high:+.1f}]")
-
+        print(f"{a.model} minus {a.compare}: {100 * mean:+.1f} points, "
+              f"95 % interval [{100 * low:+.1f}, {100 * high:+.1f}]")
 
 if __name__ == "__main__":
     main()

@@ -1,23 +1,23 @@
-"""The Generator: a spec goes in, a prompt comes out; a completion goes in, a task or a named reason comes out.
+"""The Generator: a spec becomes a prompt; a completion becomes a task or a named reason.
 
-Paper: Sec. 3.1 (task specification s = (d, c, m, n) and its distribution), appendix (Generator prompt).
+Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 
 Our decisions:
   1. The constant text stands in the system message, what varies in the user message.
-  2. Menu and answer are read strictly enough to be shown to the Solver again: a task is kept as data, not as text.
-  3. Whether the task obeys its spec is not looked at here but in curate.py, where every check has its place.
+  2. A task is kept as data, not as text, and rendered again for the Solver: one form for all menus.
+  3. Whether a task obeys its spec is looked at in curate.py, where every check has its place.
 
 One raw example, spec (weather, single_turn, m = 2, n = 1):
 
     <think>
-    A weather request for get_weather with city and days.
+    The menu is get_weather, get_air. The request needs get_weather with city, days.
     </think>
     <question>
     Will it rain in Paris in the next 3 days?
     </question>
     <available_tools>
-    [{"name": "get_weather", "description": "Weather forecast.", "parameters": {"city": {"type": "string"},
-      "days": {"type": "integer"}}, "required": ["city"]}, {"name": "get_air_quality", ...}]
+    [{"name": "get_weather", "description": "Weather forecast.", "parameters": {"city": {"type":
+      "string"}, "days": {"type": "integer"}}, "required": ["city"]}, {"name": "get_air", ...}]
     </available_tools>
     <tool_call_answer>
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
@@ -31,14 +31,11 @@ from typing import Any
 
 from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 
-# Paper, Sec. 3.1: 32 domains, drawn uniformly.
-DOMAINS = (
-    "finance", "healthcare", "productivity", "retail_ecommerce", "scheduling", "database", "cloud_infrastructure",
-    "system", "programming", "geolocation", "logistics", "communication", "iot", "cybersecurity", "insurance",
-    "legal", "news", "weather", "sports", "entertainment", "education", "real_estate", "food_ordering",
-    "translation", "utilities", "government", "memory_management", "web_search", "social_media", "math",
-    "vehicle_control", "travel",
-)
+DOMAINS = (  # Sec. 3.2: drawn uniformly
+    "finance healthcare productivity retail_ecommerce scheduling database cloud_infrastructure "
+    "system programming geolocation logistics communication iot cybersecurity insurance legal news "
+    "weather sports entertainment education real_estate food_ordering translation utilities "
+    "government memory_management web_search social_media math vehicle_control travel").split()
 P_MULTI_TURN = 0.1
 P_TWO_CALLS = 0.2  # of the single-turn specs; a multi-turn one always has one call
 P_LARGE_MENU = 0.6  # of the one-call specs: 5 to 8 tools instead of 2 to 4
@@ -46,27 +43,26 @@ TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
 
 SYSTEM = """\
-You invent one task for a tool-calling assistant: a request of a user, a menu of tools, and the calls that fulfil \
-the request.
-Rules: The menu has exactly the number of tools, the answer exactly the number of calls that are asked for. Each \
-call uses a tool of the menu and gives all its required arguments. Arguments are flat: text, numbers, true or false. \
-Each value stands word for word in the question. In a multi_turn context the question is a short dialogue of User \
-and Assistant.
+You invent one task for a tool-calling assistant: a request of a user, a menu of tools, and the \
+calls that fulfil the request.
+Rules: The menu has exactly the number of tools, the answer exactly the number of calls that are \
+asked for. Each call uses a tool of the menu and gives all its required arguments. Arguments are \
+flat: text, numbers, true or false. Each value stands word for word in the question. In a \
+multi_turn context the question is a short dialogue of User and Assistant.
 Write the four blocks in exactly this form:
 <think>
-what the task is about, which tool and arguments it needs
+which tools the menu has, which of them the request needs and with which arguments
 </think>
 <question>
 what the user says
 </question>
 <available_tools>
-[{"name": "tool_name", "description": "what it does", "parameters": {"argument_name": {"type": "string"}}, \
-"required": ["argument_name"]}]
+[{"name": "tool_name", "description": "what it does", \
+"parameters": {"argument_name": {"type": "string"}}, "required": ["argument_name"]}]
 </available_tools>
 <tool_call_answer>
 [{"name": "tool_name", "arguments": {"argument_name": "value"}}]
 </tool_call_answer>"""
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -76,7 +72,6 @@ class Spec:
     context: str  # "single_turn" or "multi_turn"
     menu_size: int
     calls: int
-
 
 @dataclass(frozen=True)
 class Task:
@@ -91,7 +86,8 @@ class Task:
     def to_json(self) -> dict:
         """The task as one line of a JSONL file."""
         return {"id": self.id, "domain": self.domain, "question": self.question,
-                "tools": [tool.to_json() for tool in self.tools], "calls": [call.to_json() for call in self.calls]}
+                "tools": [tool.to_json() for tool in self.tools],
+                "calls": [call.to_json() for call in self.calls]}
 
     @staticmethod
     def from_json(item: Any) -> Task:
@@ -100,15 +96,16 @@ class Task:
             raise Malformed("not a task: it needs a text 'question'")
         if not isinstance(item.get("tools"), list):
             raise Malformed("'tools' is not a list")
-        if not isinstance(item.get("calls"), list) or len(to_calls(item["calls"])) != len(item["calls"]):
+        gold = item.get("calls")
+        if not isinstance(gold, list) or len(calls := to_calls(gold)) != len(gold):
             raise Malformed("'calls' is not a list of {\"name\", \"arguments\"}")
-        return Task(str(item.get("id", "")), item["question"], [Tool.from_json(tool) for tool in item["tools"]],
-                    to_calls(item["calls"]), str(item.get("domain", "")))
-
+        tools = [Tool.from_json(tool) for tool in item["tools"]]
+        return Task(str(item.get("id", "")), item["question"], tools, calls,
+                    str(item.get("domain", "")))
 
 @dataclass(frozen=True)
 class Draft:
-    """What could be read of a completion.  A part that could not be read is None and has its reason."""
+    """What could be read of a completion.  A part that could not is None and has its reason."""
 
     blocks: dict[str, str | None]
     tools: list[Tool] | None
@@ -121,9 +118,8 @@ class Draft:
             return None
         return Task(id, self.blocks["question"], self.tools, self.calls, domain)
 
-
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
-    """Draw s from the paper's distribution (Sec. 3.1)."""
+    """Draw s from the paper's distribution (Sec. 3.2)."""
     domain = rng.choice(DOMAINS)
     context = "multi_turn" if rng.random() < P_MULTI_TURN else "single_turn"
     calls = 2 if context == "single_turn" and rng.random() < P_TWO_CALLS else 1
@@ -133,13 +129,11 @@ def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
         menu_size = rng.randint(5, 8) if rng.random() < p_large_menu else rng.randint(2, 4)
     return Spec(domain, context, menu_size, calls)
 
-
 def prompt(spec: Spec) -> list[dict[str, str]]:
     """Chat messages that ask for one task."""
     user = (f"Domain: {spec.domain}\nContext: {spec.context}\nTools in the menu: {spec.menu_size}\n"
             f"Calls in the answer: {spec.calls}\nBegin with <think> and write all four blocks.")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
-
 
 def parse(completion: str) -> Draft:
     """Read a completion, however broken.  Never raises.

@@ -1,43 +1,46 @@
 """GRPO: rewards of a group -> advantages -> clipped loss -> one optimizer step.
 
-Paper: Sec. 3.3 and Table 4 (group size 4, KL 1e-2, AdamW, weight decay 1e-2).  GRPO itself: Shao et al. 2024 (DeepSeekMath),
-Eq. 3; dr_grpo: Liu et al. 2025; dapo: Yu et al. 2025.
+Paper: Sec. 3.3 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3; dr_grpo: Liu et
+al. 2025; dapo: Yu et al. 2025.
 
-    A_i     = (r_i - mean(r)) / (std(r) + 1e-4)                 over the G completions i of one prompt
-    ratio   = pi(token) / pi_old(token)
-    loss    = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3          a token
-    k3      = pi_ref / pi - log(pi_ref / pi) - 1                a KL estimate that is never negative
+    A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
+    ratio = pi(token) / pi_old(token)
+    loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
+    k3    = pi_ref / pi - log(pi_ref / pi) - 1         an estimate of the KL, never negative
 
-On policy (one update a batch, as in the paper) pi_old is pi, so the ratio is 1 and only its gradient counts; options
-that change nothing there (GSPO, CISPO, ...) are left out.
+On policy (one update a batch, as in the paper) pi_old is pi: the ratio is 1 and only its gradient
+counts.  Options that change nothing there (GSPO, CISPO, ...) are left out.
 
 Our decisions:
-  1. Log-probabilities are taken at the sampling temperature, in float32, with the end token counted.
-  2. A prompt runs through the model once, with gradient, and its completions continue on its keys and values.
-     `shared=False` gives the plain way, prompt and completion in one row; loss and gradient are the same.
-  3. A group whose rewards are all equal has advantage 0.  Where beta is 0 its rows are skipped; the denominator keeps them.
+  1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
+  2. A prompt runs through the model once, with gradient; its completions continue on its keys and
+     values.  `shared=False` is the plain way, prompt and completion in one row: the same gradient.
+  3. A group whose rewards are all equal has advantage 0.  Where beta is 0 its rows are skipped; the
+     denominator keeps them.
 
-Letters in shapes: N prompts, G completions a prompt, R rows, P prompt width, C completion width, E hidden, V vocabulary.
+Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden size, V vocabulary.
+Two completions of one prompt, rewarded 0 and 1:
+
+    >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
+    tensor([[-0.5000,  0.5000]])
 """
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rollout import Rollout, left_pad
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
-CHUNK = 2**25  # elements of a logits chunk, 128 MB in float32
-
+CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
 
 def option(default, help: str, paper: str = ""):
-    """A dataclass field that carries its meaning and the paper's value for `--help`."""
+    """A dataclass field that carries its meaning and the paper's value, for `--help`."""
     return field(default=default, metadata={"help": help, "paper": paper})
-
 
 @dataclass
 class GRPOConfig:
@@ -45,24 +48,18 @@ class GRPOConfig:
 
     lr: float = option(1e-6, "learning rate of AdamW", "1e-6, Table 4")
     weight_decay: float = option(1e-2, "weight decay of AdamW", "1e-2, Table 4")
-    beta: float = option(1e-2, "weight of the KL term; 0 saves the reference model", "1e-2, Table 4")
-    clip_low: float = option(0.2, "ratio is clipped below at 1 - this", "not given")
-    clip_high: float = option(0.2, "ratio is clipped above at 1 + this", "not given")
-    loss: str = option("grpo", "how token losses are averaged: grpo, dr_grpo, dapo", "grpo")
-    scale: str = option("group", "advantages are divided by the std of: group, batch, none", "group")
+    beta: float = option(1e-2, "weight of the KL; 0 saves the reference model", "1e-2, Table 4")
+    clip_low: float = option(0.2, "the ratio is clipped below at 1 - this", "not given")
+    clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
+    loss: str = option("grpo", "how token losses are averaged", "grpo")
+    scale: str = option("group", "whose std divides the advantages", "group")
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
-    max_grad_norm: float = option(1.0, "gradient norm is clipped at this", "not given")
-    micro_batch: int = option(16, "rows that go through the model at once; lower it to save memory")
-
+    max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
+    micro_batch: int = option(16, "rows in the model at once; lower it to save memory")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
-    """Rewards minus the group's mean, divided by a standard deviation (unbiased) + 1e-4.  (N, G) -> (N, G)
-
-    >>> advantages(torch.tensor([[0.0, 1.0], [3.0, 3.0]]), "none")
-    tensor([[-0.5000,  0.5000],
-            [ 0.0000,  0.0000]])
-    """
+    """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)"""
     centred = rewards - rewards.mean(1, keepdim=True)
     if scale == "group":
         return centred / (rewards.std(1, keepdim=True) + EPS)
@@ -72,51 +69,49 @@ def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
         return centred
     raise ValueError(f"scale is {scale!r}: choose group, batch or none")
 
-
-# ------------------------------------------------------------------------------------------ log-probabilities
-def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float, shared: bool = True
-                   ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probability and entropy (nats, no gradient) of each completion token, and the completion mask; all (R, C)."""
-    width = max(len(r.completion) for r in rollouts)
-    ids = torch.tensor([r.completion + [0] * (width - len(r.completion)) for r in rollouts], device=model.device)
-    mask = torch.tensor([[True] * len(r.completion) + [False] * (width - len(r.completion)) for r in rollouts],
-                        device=model.device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=model.device.type == "cuda"):
-        hidden = (_hidden_shared if shared else _hidden_plain)(model, rollouts, ids, mask)  # (R, C, E)
-    logps, entropies = _logps_of(model.get_output_embeddings(), hidden[mask], ids[mask], temperature)
-    empty = torch.zeros(mask.shape, device=model.device)
-    return empty.masked_scatter(mask, logps), empty.masked_scatter(mask, entropies), mask
-
+# ------------------------------------------------------------------------------ log-probabilities
+def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
+                   shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
+    device = model.device
+    ids = pad_sequence([torch.tensor(r.completion, device=device) for r in rollouts], True)
+    lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
+    mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
+    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        hidden = (_hidden_shared if shared else _hidden_plain)(model, rollouts, ids, mask)
+    logps, entropies = _logps(model.get_output_embeddings(), hidden[mask], ids[mask], temperature)
+    zeros = torch.zeros(mask.shape, device=device)
+    return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropies), mask
 
 def _hidden_plain(model, rollouts, ids, mask) -> torch.Tensor:
-    """Hidden states that predict each completion token: prompt and completion in one row."""
-    prompts, prompt_mask = left_pad([r.prompt for r in rollouts], model.device)
+    """(R, C, E): the hidden states that predict each completion token; one row each."""
+    prompts, prompt_mask, _ = left_pad([r.prompt for r in rollouts], model.device)
     both = torch.cat([prompt_mask, mask], 1)
     hidden = model.base_model(input_ids=torch.cat([prompts, ids], 1), attention_mask=both,
-                              position_ids=(both.cumsum(1) - 1).clamp(min=0), use_cache=False).last_hidden_state
-    return hidden[:, prompts.shape[1] - 1:-1]
-
+                              position_ids=(both.cumsum(1) - 1).clamp(min=0), use_cache=False)
+    return hidden.last_hidden_state[:, prompts.shape[1] - 1:-1]
 
 def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
-    """The same with each distinct prompt forwarded once, with gradient."""
-    distinct = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
-    of_row = torch.tensor([distinct[tuple(r.prompt)] for r in rollouts], device=model.device)
-    prompts, prompt_mask = left_pad([list(p) for p in distinct], model.device)
-    out = model.base_model(input_ids=prompts, attention_mask=prompt_mask,
-                           position_ids=(prompt_mask.cumsum(1) - 1).clamp(min=0), use_cache=True)
-    first = out.last_hidden_state[of_row, -1:]  # (R, 1, E): predicts the first completion token
+    """The same, with each distinct prompt forwarded once."""
+    place = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
+    of_row = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=model.device)
+    prompts, prompt_mask, positions = left_pad(list(map(list, place)), model.device)
+    out = model.base_model(input_ids=prompts, attention_mask=prompt_mask, position_ids=positions,
+                           use_cache=True)
+    first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
     if ids.shape[1] == 1:
         return first
     cache, both = out.past_key_values, torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]
-    cache.batch_select_indices(of_row)
-    positions = (both.cumsum(1) - 1)[:, prompts.shape[1]:]
-    rest = model.base_model(input_ids=ids[:, :-1], attention_mask=both, position_ids=positions, past_key_values=cache,
-                            use_cache=True).last_hidden_state
-    return torch.cat([first, rest], 1)
+    cache.batch_select_indices(of_row)  # the gradient flows back through the copies
+    rest = model.base_model(input_ids=ids[:, :-1], attention_mask=both, past_key_values=cache,
+                            position_ids=(both.cumsum(1) - 1)[:, prompts.shape[1]:], use_cache=True)
+    return torch.cat([first, rest.last_hidden_state], 1)
 
+def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
+    """(M, E) hidden states, (M,) ids -> (M,) log-probabilities and entropies, in chunks.
 
-def _logps_of(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(M, E) hidden states and (M,) ids -> (M,) log-probabilities and entropies; never more than a chunk of (M, V)."""
+    At most one chunk of (M, V) logits is alive; backward computes it again.
+    """
     def of_chunk(hidden, ids):
         logps = (head(hidden).float() / temperature).log_softmax(-1)
         with torch.no_grad():
@@ -125,88 +120,79 @@ def _logps_of(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float)
     size = max(1, CHUNK // head.weight.shape[0])
     if len(ids) <= size:
         return of_chunk(hidden, ids)
-    parts = [checkpoint(of_chunk, h, i, use_reentrant=False) for h, i in zip(hidden.split(size), ids.split(size))]
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    parts = [checkpoint(of_chunk, h, i, use_reentrant=False)
+             for h, i in zip(hidden.split(size), ids.split(size))]
+    return tuple(map(torch.cat, zip(*parts)))
 
-
-# ------------------------------------------------------------------------------------------ loss
-def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None, advantage: torch.Tensor,
-               cfg: GRPOConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, KL estimate and "was clipped" of each token.  logps, old, ref (R, C), advantage (R,) -> three (R, C)."""
+# ------------------------------------------------------------------------------ loss
+def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
+               advantage: torch.Tensor, cfg: GRPOConfig) -> tuple[torch.Tensor, ...]:
+    """Loss, KL and "was clipped" of each token; advantage (R,), all else (R, C)."""
     A = advantage[:, None]
     ratio = (logps - old).exp()
     clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)
-    surrogate = torch.minimum(ratio * A, clipped * A)
     kl = torch.zeros_like(logps) if ref is None else (ref - logps).exp() - (ref - logps) - 1  # k3
-    return -surrogate + cfg.beta * kl, kl.detach(), (clipped * A < ratio * A)
+    loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * kl
+    return loss, kl.detach(), clipped * A < ratio * A
 
+def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
+           ) -> torch.Tensor:
+    """What these rows contribute to the batch's loss; `rows` and `tokens` count the whole batch.
 
-def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int) -> torch.Tensor:
-    """The part of the batch's loss that these rows contribute; `rows` and `tokens` count the whole batch.
-
-    grpo: mean over rows of the mean over tokens.  dr_grpo: all tokens over rows * max_new_tokens.  dapo: mean over tokens.
+    grpo: mean over rows of their token means.  dapo: mean over tokens.  dr_grpo: sum over tokens by
+    rows * max_new_tokens.
     """
+    per_row = (per_token * mask).sum(1)
     if cfg.loss == "grpo":
-        return ((per_token * mask).sum(1) / mask.sum(1).clamp(min=1)).sum() / rows
-    if cfg.loss == "dr_grpo":
-        return (per_token * mask).sum() / (rows * cfg.max_new_tokens)
+        return (per_row / mask.sum(1).clamp(min=1)).sum() / rows
     if cfg.loss == "dapo":
-        return (per_token * mask).sum() / tokens
+        return per_row.sum() / tokens
+    if cfg.loss == "dr_grpo":
+        return per_row.sum() / (rows * cfg.max_new_tokens)
     raise ValueError(f"loss is {cfg.loss!r}: choose grpo, dr_grpo or dapo")
 
+# ------------------------------------------------------------------------------ one step
+def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor,
+             cfg: GRPOConfig, reference: PreTrainedModel | None = None,
+             old: list[torch.Tensor] | None = None) -> dict[str, float]:
+    """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
-# ------------------------------------------------------------------------------------------ one step
-def frozen_copy(model: PreTrainedModel, cfg: GRPOConfig) -> PreTrainedModel | None:
-    """The reference model of the KL term, or None where beta is 0."""
-    return copy.deepcopy(model).requires_grad_(False) if cfg.beta else None
-
-
-def make_optimizer(model: PreTrainedModel, cfg: GRPOConfig) -> torch.optim.AdamW:
-    """AdamW on every parameter."""
-    return torch.optim.AdamW(model.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
-
-
-def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor, cfg: GRPOConfig,
-             reference: PreTrainedModel | None = None, old: list[torch.Tensor] | None = None) -> dict[str, float]:
-    """Add the gradient of the batch's loss to the model, micro-batch by micro-batch; the split changes nothing.
-
-    advantage (R,); `old` has the log-probabilities of the sampling policy, one (length,) tensor a row; None: on policy.
+    advantage (R,).  `old`: each row's log-probabilities when sampled, (length,); None: on policy.
     Returns sums over the tokens that were used: loss, kl, entropy, clipped, tokens.
     """
     rows, tokens = len(rollouts), sum(len(r.completion) for r in rollouts)
     used = [i for i in range(rows) if rollouts[i].completion and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
-    shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())  # it drops the cache
+    # gradient checkpointing drops the cache that the shared way stands on
+    shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     for chosen in (used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)):
-        part = [rollouts[i] for i in chosen]
+        part, ref = [rollouts[i] for i in chosen], None
         logps, entropy, mask = token_logprobs(model, part, cfg.temperature, shared)
-        before = logps.detach()
-        if old is not None:
-            before = torch.nn.utils.rnn.pad_sequence([old[i] for i in chosen], batch_first=True)
-        with torch.no_grad():
-            ref = token_logprobs(reference, part, cfg.temperature, shared)[0] if reference is not None else None
+        before = logps.detach() if old is None else pad_sequence([old[i] for i in chosen], True)
+        if reference is not None:
+            with torch.no_grad():
+                ref = token_logprobs(reference, part, cfg.temperature, shared)[0]
         per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
         loss = reduce(per_token, mask, cfg, rows, tokens)
         loss.backward()
-        for name, value in (("loss", loss), ("kl", kl[mask].sum()), ("entropy", entropy.sum()),
-                            ("clipped", clipped[mask].sum()), ("tokens", mask.sum())):
-            sums[name] += value.item()
+        for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
+                            ("clipped", clipped[mask]), ("tokens", mask)):
+            sums[name] += value.sum().item()
     return sums
 
-
-def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout], rewards: torch.Tensor,
-         cfg: GRPOConfig, reference: PreTrainedModel | None = None) -> dict[str, float]:
-    """One on-policy GRPO step.  `rollouts` are prompt-major, rewards (N, G).  Returns the metrics that are logged."""
+def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
+         rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
+         ) -> dict[str, float]:
+    """One on-policy GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics."""
     A = advantages(rewards, cfg.scale)
     optimizer.zero_grad(set_to_none=True)
     sums = backward(model, rollouts, A.flatten(), cfg, reference)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
     optimizer.step()
     tokens = max(sums["tokens"], 1.0)
-    return {
-        "loss": sums["loss"], "grad_norm": norm, "reward": rewards.mean().item(),
-        "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens, "clip_share": sums["clipped"] / tokens,
-        "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
-        "truncated": sum(r.truncated for r in rollouts) / len(rollouts),
-        "length": sum(len(r.completion) for r in rollouts) / len(rollouts),
-    }
+    return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
+            "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
+            "clip_share": sums["clipped"] / tokens,
+            "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
+            "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
+            "length": sum(len(r.completion) for r in rollouts) / len(rollouts)}

@@ -1,8 +1,8 @@
-"""The Solver: a question and a menu go in, a prompt comes out; a completion goes in, an answer comes out.
+"""The Solver: a question and a menu become a prompt; a completion becomes calls or a named reason.
 
-Paper: Sec. 3.2 and appendix (Solver prompt), Sec. 3.1 (the frozen Solver as judge of a task).
+Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
 
-Our decision: there is one prompt, and it is used at the difficulty probe, in verification, in training, in
+Our decision: there is one prompt, used at the difficulty probe, in verification, in training, in
 evaluation and here on the command line.  The released code has three that differ.
 
 One raw example of a completion:
@@ -14,7 +14,7 @@ One raw example of a completion:
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
     </tool_call_answer>
 
-    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris in the next 3 days?"
+    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
 """
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ast_match import Call, Malformed, Tool, last_block, parse_calls, parse_menu
+from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 from generator import Task
-from rollout import ModelNotFound, Player
+from rollout import Player, UnusableModel
 
 SYSTEM = """\
-You call tools. You never answer a request yourself: you choose tools from the menu and take the values of their \
-arguments from the request.
+You call tools. You never answer a request yourself: you choose tools from the menu and take the \
+values of their arguments from the request.
 Reply in exactly this form:
 <think>
 which tools the request needs
@@ -40,9 +40,9 @@ which tools the request needs
 </tool_call_answer>"""
 
 JUDGE_SYSTEM = """\
-You rate tasks for a tool-calling assistant. A good task has a natural, clear request, a sensible menu, and an answer \
-that follows from the request alone. Rate from 1 (useless) to 5 (excellent). Reply with one digit."""
-
+You rate tasks for a tool-calling assistant. A good task has a natural, clear request, a sensible \
+menu, and an answer that follows from the request alone. Rate from 1 (useless) to 5 (excellent). \
+Reply with one digit."""
 
 @dataclass(frozen=True)
 class Answer:
@@ -54,12 +54,10 @@ class Answer:
     calls: list[Call]
     reason: str | None
 
-
-def prompt(question: str, tools: list[Tool]) -> list[dict[str, str]]:
-    """Chat messages that ask for the calls."""
-    user = f"Tools:\n{_json(tools)}\n\nRequest: {question}\n\nBegin with <think>."
+def prompt(task: Task) -> list[dict[str, str]]:
+    """Chat messages that ask for the calls; the gold ones are not in them."""
+    user = f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\nBegin with <think>."
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
-
 
 def judge_prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for one digit, 1 to 5: how good a task is."""
@@ -67,10 +65,8 @@ def judge_prompt(task: Task) -> list[dict[str, str]]:
             f"Answer: {_json(task.calls)}\n\nReply with one digit from 1 to 5.")
     return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": user}]
 
-
 def _json(items: list[Tool] | list[Call]) -> str:
     return json.dumps([item.to_json() for item in items], ensure_ascii=False)
-
 
 def parse(completion: str) -> Answer:
     """Read a completion, however broken.  Never raises.
@@ -85,18 +81,18 @@ def parse(completion: str) -> Answer:
     if block is None:
         return Answer(think, False, False, [], "no tool_call_answer")
     try:
-        calls = parse_calls(block)
+        calls = to_calls(parse_value(block))
     except Malformed as reason:
         return Answer(think, True, False, [], f"answer: {reason}")
     return Answer(think, True, True, calls, None if calls else "answer: no call")
 
-
 def main() -> None:
     """Print the calls that answer one question, as JSON; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question")
     parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
-    parser.add_argument("--tools", required=True, help='JSON file: [{"name", "description", "parameters", "required"}]')
+    parser.add_argument("--tools", required=True, help="JSON file with the menu")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
@@ -105,14 +101,14 @@ def main() -> None:
         player = Player(a.model, a.device)
     except Malformed as reason:
         parser.error(f"{a.tools}: {reason}")
-    except (OSError, UnicodeDecodeError, ModelNotFound) as error:
+    except (OSError, UnicodeDecodeError, UnusableModel) as error:
         parser.error(str(error))
-    (rollout,) = player.ask([prompt(a.question, tools)], 1, a.max_new_tokens, temperature=0)
+    task = Task("", a.question, tools, [])
+    (rollout,) = player.ask([prompt(task)], 1, a.max_new_tokens, temperature=0)
     answer = parse(player.text(rollout))
     if not answer.calls:
         sys.exit(f"no call: {answer.reason}")
     print(json.dumps([call.to_json() for call in answer.calls]))
-
 
 if __name__ == "__main__":
     main()

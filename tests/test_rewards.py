@@ -19,7 +19,7 @@ def parts(text, **measured):
 
 def test_a_good_task_gets_everything():
     reward = parts(TASK, diff=1.0, sem=0.5)
-    assert (reward.fmt, reward.valid, reward.curr, reward.total) == (1.0, 1.0, 0.75, 2.75)
+    assert (reward.fmt, reward.valid, reward.total) == (1.0, 1.0, 1 + 1 + (1.0 + 0.5) / 2)
 
 
 def test_format_pays_a_third_each_for_blocks_menu_and_answer():

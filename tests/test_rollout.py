@@ -40,7 +40,7 @@ def test_a_completion_ends_with_its_end_id_or_at_the_limit(model):
     for r in sample(model, RAGGED, 8, 12, 1.0, [2, 30], rng()):
         assert 1 <= len(r.completion) <= 12
         assert r.finished == (r.completion[-1] in (2, 30)) and not set(r.completion[:-1]) & {2, 30}
-        assert r.truncated == (len(r.completion) == 12 and r.completion[-1] not in (2, 30))
+        assert r.finished or len(r.completion) == 12
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -74,7 +74,7 @@ def test_a_model_left_in_train_mode_with_checkpointing_still_rolls_out_right(mod
 
 def test_attention_that_the_hand_written_path_cannot_serve_is_refused_with_a_hint():
     model = random_model(use_sliding_window=True, sliding_window=4, max_window_layers=0)
-    with pytest.raises(NotImplementedError, match="--sampler hf"):
+    with pytest.raises(rollout.UnusableModel, match="--sampler hf"):
         sample(model, RAGGED, 1, 12, 0, [2], rng())
 
 
@@ -85,5 +85,5 @@ def test_next_token_logits_are_those_of_each_prompt_alone(model):
 
 
 def test_a_missing_model_is_an_error_that_says_what_to_do():
-    with pytest.raises(rollout.ModelNotFound, match="neither a folder nor in the cache.*needs no network"):
+    with pytest.raises(rollout.UnusableModel, match="neither a folder nor in the cache.*needs no network"):
         rollout.load_model("nobody/no-such-model")

@@ -15,7 +15,7 @@ GOOD = '<think>\nweather\n</think>\n<tool_call_answer>\n[{"name": "get_weather",
 
 
 def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
-    system, user = solver.prompt("Rain in Paris?", TOOLS)
+    system, user = solver.prompt(Task("", "Rain in Paris?", TOOLS, []))
     menu, request = user["content"].index('"get_weather"'), user["content"].index("Request: Rain in Paris?")
     assert menu < request and user["content"].endswith("Begin with <think>.")
     assert "<tool_call_answer>" in system["content"] and "Paris" not in system["content"]

@@ -227,7 +227,7 @@ def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str
     text = f"<think>\nThe request needs {names}.\n</think>\n<tool_call_answer>\n{text}\n</tool_call_answer>"
     if flaw == "tag":
         text = text.replace(rng.choice(["<tool_call_answer>\n", "\n</tool_call_answer>", "<think>\n"]), "")
-    return solver.prompt(task.question, task.tools), text
+    return solver.prompt(task), text
 
 
 def flawed(world: World, task: Task) -> tuple[Task, str | None]:
