@@ -1,16 +1,12 @@
 """A tool and a tool call: read them from untrusted text, normalise, compare.  Pure: no model.
 
-Paper: Sec. 3.2 (gold tool calls), Sec. 4 (AST-based accuracy): an answer is right when tool names,
-argument names and values all equal the gold calls, parallel calls in any order.
-
-Whatever a model writes ends here as a value or as `Malformed` with a short named reason that can be
-counted; never as another exception.  Text is parsed, never evaluated.
+Paper: Sec. 4 (AST-based accuracy).  Whatever a model writes ends here as a value or as `Malformed`
+with a short reason that can be counted, never as another exception.  Text is parsed, not evaluated.
 
 Our decisions:
-  1. JSON and Python literals are read.
-  2. `required` is looked for beside and inside `parameters` (the released code looks inside only,
-     while its prompt puts it beside, so there nearly nothing is ever required).
-  3. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
+  1. `required` is looked for beside and inside `parameters`; the released code looks inside only,
+     while its prompt puts it beside, so there nearly nothing is ever required.
+  2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
 
 One raw example, the text inside <tool_call_answer>:
 
@@ -35,7 +31,6 @@ class Malformed(ValueError):
 @dataclass(frozen=True)
 class Call:
     """One tool call."""
-
     name: str
     arguments: dict[str, Any]
 
@@ -46,7 +41,6 @@ class Call:
 @dataclass(frozen=True)
 class Tool:
     """One entry of a menu.  `parameters` maps each argument's name to its schema."""
-
     name: str
     description: str
     parameters: dict[str, Any]

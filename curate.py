@@ -33,7 +33,6 @@ MIX = {"easy": 0.2, "medium": 0.5, "hard": 0.3}  # the released code's; the pape
 @dataclass
 class Candidate:
     """A task on its way through the funnel."""
-
     id: str
     spec: Spec
     task: Task | None

@@ -2,10 +2,7 @@
 
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 
-Our decisions:
-  1. The constant text stands in the system message, what varies in the user message.
-  2. A task is kept as data, not as text, and rendered again for the Solver: one form for all menus.
-  3. Whether a task obeys its spec is looked at in curate.py, where every check has its place.
+Our decision: a task is kept as data and rendered again for the Solver, so all menus have one form.
 
 One raw example, spec (weather, single_turn, m = 2, n = 1):
 
@@ -67,7 +64,6 @@ what the user says
 @dataclass(frozen=True)
 class Spec:
     """What the Generator is asked for: s = (d, c, m, n)."""
-
     domain: str
     context: str  # "single_turn" or "multi_turn"
     menu_size: int
@@ -76,7 +72,6 @@ class Spec:
 @dataclass(frozen=True)
 class Task:
     """A question, the menu that may be used, and the gold calls; the `id` names it in files."""
-
     id: str
     question: str
     tools: list[Tool]
@@ -106,7 +101,6 @@ class Task:
 @dataclass(frozen=True)
 class Draft:
     """What could be read of a completion.  A part that could not is None and has its reason."""
-
     blocks: dict[str, str | None]
     tools: list[Tool] | None
     calls: list[Call] | None

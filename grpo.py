@@ -45,7 +45,6 @@ def option(default, help: str, paper: str = ""):
 @dataclass
 class GRPOConfig:
     """The settings of one GRPO step."""
-
     lr: float = option(1e-6, "learning rate of AdamW", "1e-6, Table 4")
     weight_decay: float = option(1e-2, "weight decay of AdamW", "1e-2, Table 4")
     beta: float = option(1e-2, "weight of the KL; 0 saves the reference model", "1e-2, Table 4")

@@ -44,7 +44,6 @@ PLACEHOLDERS = ("what the user says", "tool_name", "argument_name", "begin with 
 @dataclass(frozen=True)
 class GeneratorReward:
     """The parts of R_G, each in [0, 1]."""
-
     fmt: float
     valid: float
     diff: float = 0.0
@@ -135,7 +134,6 @@ def grounded(value: Any, question: str) -> bool:
 @dataclass(frozen=True)
 class SolverReward:
     """The parts of R_S, each in [0, 1]."""
-
     fmt: float
     acc: float
 

@@ -39,7 +39,6 @@ CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }
 @dataclass(frozen=True)
 class Rollout:
     """One completion: ids of its prompt, its own (end id included), whether it met an end id."""
-
     prompt: list[int]
     completion: list[int]
     finished: bool

@@ -50,7 +50,6 @@ HERE = Path(__file__).resolve().parent
 @dataclass
 class Config(GRPOConfig):
     """Everything that decides a run.  Defaults are the paper's; tiny has its own (TINY)."""
-
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -82,13 +81,11 @@ CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
 LEAST = {"seed": 0, "group": 2, "temperature": 0.01, "probe_temperature": 0.01}  # others: 1 or 0.0
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
-class Stop(Exception):
-    """The run cannot go on; the message says what to do, the exit code whether input was bad (2)
-    or a phase had nothing to work on (3)."""
+class BadRun(Exception):
+    """The run folder belongs to another run; the message says what to do."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+class Empty(Exception):
+    """A phase had nothing to work on; the message says what to change."""
 
 # ------------------------------------------------------------------------------ the loop
 def selfplay(cfg: Config, folder: Path) -> None:
@@ -109,6 +106,7 @@ class Run:
 
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder = cfg, folder
+        self.player = lambda where: Player(where, cfg.device, cfg.sampler)
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
@@ -145,8 +143,8 @@ class Run:
                                             "selected": len(selected), "p": [c.p for c in usable]})
         print(f"iteration {k} curation:", ", ".join(f"{n} {why}" for why, n in funnel.items()))
         if not selected:
-            raise Stop(3, f"iteration {k}: no candidate was selected; the line above says why. "
-                          "Raise --candidates or --generator-steps, or lower --tau.")
+            raise Empty(f"iteration {k}: no candidate was selected; the line above says why. Raise "
+                        "--candidates or --generator-steps, or lower --tau.")
         write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
         return [c.task for c in selected]
 
@@ -221,10 +219,6 @@ class Run:
         return player.ask(chats, group, self.cfg.max_new_tokens,
                           temperature or self.cfg.temperature, seed)
 
-    def player(self, where: str) -> Player:
-        """Load a checkpoint."""
-        return Player(where, self.cfg.device, self.cfg.sampler)
-
 # ------------------------------------------------------------------------------ small helpers
 def repeat(items: list, times: int) -> list:
     """Each item `times` times in a row: the prompt-major order of rollouts."""
@@ -277,7 +271,7 @@ def flag(name: str) -> str:
 
 def parse_arguments(argv: list[str] | None = None) -> Config:
     """The command line as a Config; --help is made from its fields."""
-    parser = argparse.ArgumentParser(description=__doc__,
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for f in fields(Config):
         values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
@@ -301,15 +295,13 @@ def open_folder(cfg: Config) -> Path:
     """The run folder; one that holds a run of another configuration is refused."""
     folder, wanted = Path("runs") / cfg.run, asdict(cfg)
     path = folder / "config.json"
-    if path.exists():
+    if path.exists() and any(folder.glob("iter*")):
         found = json.loads(path.read_text())
         changed = [f"{flag(key)} was {found.get(key)}, is {value}"
                    for key, value in wanted.items() if found.get(key) != value]
         if changed:
-            raise Stop(2, f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
-                          "Name this run with --run NAME, or delete the folder.")
-    elif folder.exists() and any(folder.iterdir()):
-        raise Stop(2, f"{folder} holds other files and no run. Name this run with --run NAME.")
+            raise BadRun(f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
+                         "Name this run with --run NAME, or delete the folder.")
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
 
@@ -318,9 +310,9 @@ def main() -> int:
     cfg = parse_arguments()
     try:
         selfplay(cfg, open_folder(cfg))
-    except (Malformed, UnusableModel, Stop) as error:
+    except (Malformed, UnusableModel, BadRun, Empty) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)
-        return getattr(error, "code", 2)
+        return 3 if isinstance(error, Empty) else 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last finished phase", file=sys.stderr)
         return 130

@@ -2,8 +2,8 @@
 
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
 
-Our decision: there is one prompt, used at the difficulty probe, in verification, in training, in
-evaluation and here on the command line.  The released code has three that differ.
+Our decision: one prompt for the difficulty probe, verification, training, evaluation and the command
+line below.  The released code has three that differ.
 
 One raw example of a completion:
 
@@ -47,7 +47,6 @@ Reply with one digit."""
 @dataclass(frozen=True)
 class Answer:
     """What could be read of a completion; `reason` names why `calls` is empty, or is None."""
-
     think: bool  # a <think> block that is not blank
     tag: bool  # a <tool_call_answer> block that is not blank
     parsed: bool  # its text could be read

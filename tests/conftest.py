@@ -1,4 +1,5 @@
 """What the tests share: the path of the code, small random models, and where optional outside data lies."""
+
 import os
 import sys
 from pathlib import Path
@@ -17,9 +18,19 @@ torch.set_num_threads(2)
 def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **changes):
     """A tiny causal language model with random weights, wide enough apart that greedy choices are no ties."""
     torch.manual_seed(seed)
-    shape = dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                 num_key_value_heads=2, head_dim=8, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
-                 pad_token_id=0)
+    shape = dict(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     model = cls(config(**{**shape, **changes}))
     for parameter in model.parameters():
         parameter.data.normal_(0, 0.3) if parameter.ndim > 1 else None

@@ -1,4 +1,5 @@
 """Curation: every candidate ends selected or with exactly one reason."""
+
 from dataclasses import replace
 
 import pytest
@@ -24,24 +25,51 @@ def test_a_good_task_passes_the_structural_check():
     assert curate.structural_reason(TASK, SPEC) is None
 
 
-@pytest.mark.parametrize("task, spec, reason", [
-    (TASK, replace(SPEC, menu_size=3), "menu size is not the spec's"),
-    (TASK, replace(SPEC, calls=2), "number of calls is not the spec's"),
-    (replace(TASK, tools=TASK.tools[:1] * 2), SPEC, "two tools with one name"),
-    (replace(TASK, calls=[Call("fly", {})]), SPEC, "tool not in the menu"),
-    (replace(TASK, calls=[Call("get_weather", {"days": 3})]), SPEC, "required argument missing"),
-    (replace(TASK, calls=[Call("get_weather", {"city": "Paris", "x": 3})]), SPEC, "argument not in the schema"),
-    (replace(TASK, calls=[Call("get_weather", {"city": ["Paris"]})]), SPEC, "argument is not flat"),
-    (replace(TASK, calls=[Call("get_weather", {"city": "Rome"})]), SPEC, "value not in the question"),
-    (replace(TASK, question="what the user says"), SPEC, "question is a placeholder")])
+@pytest.mark.parametrize(
+    "task, spec, reason",
+    [
+        (TASK, replace(SPEC, menu_size=3), "menu size is not the spec's"),
+        (TASK, replace(SPEC, calls=2), "number of calls is not the spec's"),
+        (replace(TASK, tools=TASK.tools[:1] * 2), SPEC, "two tools with one name"),
+        (replace(TASK, calls=[Call("fly", {})]), SPEC, "tool not in the menu"),
+        (
+            replace(TASK, calls=[Call("get_weather", {"days": 3})]),
+            SPEC,
+            "required argument missing",
+        ),
+        (
+            replace(TASK, calls=[Call("get_weather", {"city": "Paris", "x": 3})]),
+            SPEC,
+            "argument not in the schema",
+        ),
+        (
+            replace(TASK, calls=[Call("get_weather", {"city": ["Paris"]})]),
+            SPEC,
+            "argument is not flat",
+        ),
+        (
+            replace(TASK, calls=[Call("get_weather", {"city": "Rome"})]),
+            SPEC,
+            "value not in the question",
+        ),
+        (replace(TASK, question="what the user says"), SPEC, "question is a placeholder"),
+    ],
+)
 def test_each_flaw_has_its_name(task, spec, reason):
     assert curate.structural_reason(task, spec) == reason
 
 
 def test_copies_that_differ_in_case_blanks_digits_and_quotes_collapse():
-    other = replace(TASK, question='will it  RAIN in "Paris" in the next 7 days?',
-                    calls=[Call("get_weather", {"city": "Paris", "days": 7})])
-    candidates = [Candidate("1", SPEC, TASK), Candidate("2", SPEC, other), Candidate("3", SPEC, None, "no question")]
+    other = replace(
+        TASK,
+        question='will it  RAIN in "Paris" in the next 7 days?',
+        calls=[Call("get_weather", {"city": "Paris", "days": 7})],
+    )
+    candidates = [
+        Candidate("1", SPEC, TASK),
+        Candidate("2", SPEC, other),
+        Candidate("3", SPEC, None, "no question"),
+    ]
     assert [c.id for c in curate.check(candidates)] == ["1"]
     assert [c.reason for c in candidates] == [None, "duplicate", "no question"]
 
@@ -58,7 +86,9 @@ def test_tasks_that_the_solver_never_confirms_are_dropped():
 
 
 def test_the_selection_goes_from_easy_to_hard():
-    selected = curate.select([numbered(1, 0.25), numbered(2, 1.0), numbered(3, 0.5), numbered(4, 0.125)], 10)
+    selected = curate.select(
+        [numbered(1, 0.25), numbered(2, 1.0), numbered(3, 0.5), numbered(4, 0.125)], 10
+    )
     assert [c.p for c in selected] == [1.0, 0.5, 0.25, 0.125]
 
 
@@ -69,14 +99,22 @@ def test_the_mix_is_2_5_3_where_there_is_enough():
 
 
 def test_domains_share_equally_up_to_what_they_have():
-    candidates = [numbered(i, 0.5, "travel") for i in range(2)] + [numbered(i, 0.5, "math") for i in range(10, 40)]
+    candidates = [numbered(i, 0.5, "travel") for i in range(2)] + [
+        numbered(i, 0.5, "math") for i in range(10, 40)
+    ]
     domains = [c.spec.domain for c in curate.select(candidates, 10)]
     assert domains.count("travel") == 2 and domains.count("math") == 8
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(generator.DOMAINS)), max_size=60), st.integers(1, 40), st.randoms())
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(generator.DOMAINS)), max_size=60),
+    st.integers(1, 40),
+    st.randoms(),
+)
 @settings(max_examples=150, deadline=None)
-def test_selection_never_gives_more_than_asked_and_accounts_for_every_candidate(items, size, random):
+def test_selection_never_gives_more_than_asked_and_accounts_for_every_candidate(
+    items, size, random
+):
     candidates = [numbered(i, p / 8, domain) for i, (p, domain) in enumerate(items)]
     selected = [c.id for c in curate.select(candidates, size)]
     assert len(selected) == min(size, len(items)) == len(set(selected))
@@ -84,4 +122,6 @@ def test_selection_never_gives_more_than_asked_and_accounts_for_every_candidate(
     assert {c.id for c in candidates if c.reason is None} == set(selected)
     again = [numbered(i, p / 8, domain) for i, (p, domain) in enumerate(items)]
     random.shuffle(again)
-    assert [c.id for c in curate.select(again, size)] == selected  # the order of arrival does not matter
+    assert [
+        c.id for c in curate.select(again, size)
+    ] == selected  # the order of arrival does not matter

@@ -1,4 +1,5 @@
 """The Generator: the distribution of specs, the prompt, and what is read of a completion."""
+
 import random
 from collections import Counter
 
@@ -35,45 +36,73 @@ def test_specs_follow_the_papers_distribution():
     assert all(s.calls == 1 for s in specs if s.context == "multi_turn")
     assert share(lambda s: s.menu_size >= 5, one) == pytest.approx(0.6, abs=0.015)
     assert share(lambda s: s.menu_size == 4, two) == pytest.approx(0.4, abs=0.03)
-    assert {s.menu_size for s in one} == set(range(2, 9)) and {s.menu_size for s in two} == {3, 4, 5}
+    assert {s.menu_size for s in one} == set(range(2, 9)) and {s.menu_size for s in two} == {
+        3,
+        4,
+        5,
+    }
     assert len(generator.DOMAINS) == 32 and min(Counter(s.domain for s in specs).values()) > 500
 
 
 def test_what_is_constant_stands_in_the_system_message_and_what_varies_in_the_user_message():
-    a, b = (generator.prompt(Spec(d, "single_turn", m, n)) for d, m, n in (("travel", 4, 2), ("math", 2, 1)))
+    a, b = (
+        generator.prompt(Spec(d, "single_turn", m, n))
+        for d, m, n in (("travel", 4, 2), ("math", 2, 1))
+    )
     assert a[0] == b[0] and a[0]["role"] == "system"
-    assert "Domain: travel" in a[1]["content"] and "menu: 4" in a[1]["content"] and "answer: 2" in a[1]["content"]
+    assert (
+        "Domain: travel" in a[1]["content"]
+        and "menu: 4" in a[1]["content"]
+        and "answer: 2" in a[1]["content"]
+    )
 
 
 def test_a_good_completion_becomes_a_task():
     task = generator.parse(GOOD).task("1-0", "weather")
     assert task.question == "Will it rain in Paris in the next 3 days?"
-    assert [t.name for t in task.tools] == ["get_weather", "get_time"] and task.tools[0].required == ("city",)
+    assert [t.name for t in task.tools] == ["get_weather", "get_time"] and task.tools[
+        0
+    ].required == ("city",)
     assert task.calls[0].arguments == {"city": "Paris", "days": 3}
     assert Task.from_json(task.to_json()) == task
 
 
-@pytest.mark.parametrize("old, new, reason", [
-    ("</think>", "", "no think"), ("<question>", "", "no question"), ('"city": "Paris",', '"city": "Paris"', "answer: not JSON"),
-    ('[{"name": "get_weather", "desc', '{"name": "get_weather", "desc', "menu: not JSON"),
-    ('"name": "get_time", ', "", "menu: a tool has no name"), ('"name": "get_weather", "arguments"', '"x"', "answer: no call")])
+@pytest.mark.parametrize(
+    "old, new, reason",
+    [
+        ("</think>", "", "no think"),
+        ("<question>", "", "no question"),
+        ('"city": "Paris",', '"city": "Paris"', "answer: not JSON"),
+        ('[{"name": "get_weather", "desc', '{"name": "get_weather", "desc', "menu: not JSON"),
+        ('"name": "get_time", ', "", "menu: a tool has no name"),
+        ('"name": "get_weather", "arguments"', '"x"', "answer: no call"),
+    ],
+)
 def test_what_is_broken_ends_as_a_named_reason(old, new, reason):
     assert old in GOOD
     draft = generator.parse(GOOD.replace(old, new))
     assert reason in draft.reasons and draft.task("", "") is None
 
 
-@given(st.text(alphabet="<>/thinkquestionavailable_toolscall_answer[]{}\":,1\ud800", max_size=200) | st.integers(0, len(GOOD)).map(
-    lambda cut: GOOD[:cut] + GOOD[cut + 3:]))
+@given(
+    st.text(alphabet='<>/thinkquestionavailable_toolscall_answer[]{}":,1\ud800', max_size=200)
+    | st.integers(0, len(GOOD)).map(lambda cut: GOOD[:cut] + GOOD[cut + 3 :])
+)
 @settings(max_examples=300, deadline=None)
 def test_no_completion_raises(text):
     draft = generator.parse(text)
     assert draft.reasons or draft.task("", "").to_json()
 
 
-@pytest.mark.parametrize("line, what", [
-    ([], "not a task"), ({"question": "q", "tools": {}}, "'tools' is not a list"), ({"question": "q", "tools": [1], "calls": []}, "a tool is not"),
-    ({"question": "q", "tools": [], "calls": [1]}, "'calls' is not")])
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ([], "not a task"),
+        ({"question": "q", "tools": {}}, "'tools' is not a list"),
+        ({"question": "q", "tools": [1], "calls": []}, "a tool is not"),
+        ({"question": "q", "tools": [], "calls": [1]}, "'calls' is not"),
+    ],
+)
 def test_a_line_that_is_no_task_is_refused_with_what_is_wrong(line, what):
     with pytest.raises(Malformed, match=what):
         Task.from_json(line)

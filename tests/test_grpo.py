@@ -1,4 +1,5 @@
 """GRPO: hand-computed examples, and the numbers of TRL's GRPOTrainer on one fixed problem."""
+
 import copy
 import json
 
@@ -17,10 +18,17 @@ SPEC = json.loads((ORACLE / "trl_grpo.json").read_text())
 ARRAYS = np.load(ORACLE / "trl_grpo.npz")
 WEIGHTS = load_file(ORACLE / "trl_grpo.safetensors")
 # Options that change nothing on policy, and extras of TRL, are not ours.
-OURS = [n for n, c in SPEC["cases"].items() if c["settings"]["loss_type"] in ("grpo", "dr_grpo", "dapo")
-        and c["settings"]["importance_sampling_level"] == "token" and not c["settings"]["delta"]
-        and not c["settings"]["entropy_coef"] and c["settings"]["top_entropy_quantile"] == 1
-        and not c["settings"]["mask_truncated_completions"] and not c["settings"]["use_bias_correction_kl"]]
+OURS = [
+    n
+    for n, c in SPEC["cases"].items()
+    if c["settings"]["loss_type"] in ("grpo", "dr_grpo", "dapo")
+    and c["settings"]["importance_sampling_level"] == "token"
+    and not c["settings"]["delta"]
+    and not c["settings"]["entropy_coef"]
+    and c["settings"]["top_entropy_quantile"] == 1
+    and not c["settings"]["mask_truncated_completions"]
+    and not c["settings"]["use_bias_correction_kl"]
+]
 
 
 def array(name):
@@ -30,7 +38,10 @@ def array(name):
 def oracle_model(which):
     config = {k: v for k, v in SPEC["model_config"].items() if k != "model_type"}
     model = Qwen2ForCausalLM(Qwen2Config(**config))
-    model.load_state_dict({k.split(".", 1)[1]: v for k, v in WEIGHTS.items() if k.startswith(which + ".")}, strict=False)
+    model.load_state_dict(
+        {k.split(".", 1)[1]: v for k, v in WEIGHTS.items() if k.startswith(which + ".")},
+        strict=False,
+    )
     model.tie_weights()
     return model.eval()
 
@@ -38,17 +49,31 @@ def oracle_model(which):
 def oracle_rollouts():
     ids, mask = array("input/prompt_ids"), array("input/prompt_mask").bool()
     out, out_mask = array("input/completion_ids"), array("input/completion_mask").bool()
-    return [Rollout(ids[i][mask[i]].tolist(), out[i][out_mask[i]].tolist(), True) for i in range(len(ids))]
+    return [
+        Rollout(ids[i][mask[i]].tolist(), out[i][out_mask[i]].tolist(), True)
+        for i in range(len(ids))
+    ]
 
 
 def oracle_rewards():
-    return (array("input/rewards_per_func").nan_to_num() * array("input/reward_weights")).sum(1).view(3, 4)
+    return (
+        (array("input/rewards_per_func").nan_to_num() * array("input/reward_weights"))
+        .sum(1)
+        .view(3, 4)
+    )
 
 
 def oracle_config(settings, **changes):
-    return GRPOConfig(loss=settings["loss_type"], beta=settings["beta"], clip_low=settings["epsilon"],
-                      clip_high=settings["epsilon_high"], scale=settings["scale_rewards"],
-                      temperature=settings["temperature"], max_new_tokens=16, **changes)
+    return GRPOConfig(
+        loss=settings["loss_type"],
+        beta=settings["beta"],
+        clip_low=settings["epsilon"],
+        clip_high=settings["epsilon_high"],
+        scale=settings["scale_rewards"],
+        temperature=settings["temperature"],
+        max_new_tokens=16,
+        **changes,
+    )
 
 
 def oracle_gradient(name, **changes):
@@ -57,7 +82,7 @@ def oracle_gradient(name, **changes):
     model, old = oracle_model("policy"), None
     if settings["off_policy"]:
         table = array("input/logps_old" + ("_T0.7" if cfg.temperature == 0.7 else ""))
-        old = [table[i][:len(r.completion)] for i, r in enumerate(rollouts)]
+        old = [table[i][: len(r.completion)] for i, r in enumerate(rollouts)]
     reference = oracle_model("ref") if cfg.beta else None
     A = advantages(oracle_rewards(), cfg.scale).flatten()
     sums = grpo.backward(model, rollouts, A, cfg, reference, old)
@@ -75,7 +100,11 @@ def test_a_group_of_equal_rewards_has_no_advantage():
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 def test_advantages_equal_those_of_trl(scale):
-    assert torch.allclose(advantages(oracle_rewards(), scale).flatten(), array(f"expected/advantages_{scale}"), atol=1e-5)
+    assert torch.allclose(
+        advantages(oracle_rewards(), scale).flatten(),
+        array(f"expected/advantages_{scale}"),
+        atol=1e-5,
+    )
 
 
 def test_an_unknown_scale_is_named():
@@ -87,7 +116,9 @@ def test_an_unknown_scale_is_named():
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probabilities_and_entropies_equal_those_of_trl(temperature, shared):
     name = "policy" + ("_T0.7" if temperature == 0.7 else "")
-    logps, entropy, mask = grpo.token_logprobs(oracle_model("policy"), oracle_rollouts(), temperature, shared)
+    logps, entropy, mask = grpo.token_logprobs(
+        oracle_model("policy"), oracle_rollouts(), temperature, shared
+    )
     assert torch.equal(mask, array("input/completion_mask").bool())  # the end token is counted
     assert torch.allclose(logps[mask], array(f"expected/logps_{name}")[mask], atol=1e-5)
     assert torch.allclose(entropy[mask], array(f"expected/entropies_{name}")[mask], atol=1e-5)
@@ -97,20 +128,28 @@ def test_the_loss_of_one_token_is_the_one_computed_by_hand():
     # pi = .6, pi_old = .4: ratio 1.5 is clipped at 1.2; A = 2; so the surrogate is 2.4.
     # pi_ref = .3: k3 = .5 - log(.5) - 1 = .1931472; times beta .1.
     log = lambda p: torch.tensor([[p]]).log()
-    loss, kl, clipped = grpo.token_loss(log(0.6), log(0.4), log(0.3), torch.tensor([2.0]), GRPOConfig(beta=0.1))
+    loss, kl, clipped = grpo.token_loss(
+        log(0.6), log(0.4), log(0.3), torch.tensor([2.0]), GRPOConfig(beta=0.1)
+    )
     assert loss.item() == pytest.approx(-2.4 + 0.1 * 0.1931472, abs=1e-5)
     assert kl.item() == pytest.approx(0.1931472, abs=1e-5) and clipped.item()
 
 
 def test_a_bad_token_that_became_likelier_is_not_clipped():
     log = lambda p: torch.tensor([[p]]).log()
-    loss, _, clipped = grpo.token_loss(log(0.6), log(0.4), None, torch.tensor([-2.0]), GRPOConfig(beta=0))
+    loss, _, clipped = grpo.token_loss(
+        log(0.6), log(0.4), None, torch.tensor([-2.0]), GRPOConfig(beta=0)
+    )
     assert loss.item() == pytest.approx(3.0, abs=1e-5) and not clipped.item()
 
 
 def test_the_three_losses_average_differently():
-    per_token, mask = torch.tensor([[1.0, 1.0], [4.0, 9.0]]), torch.tensor([[True, True], [True, False]])
-    value = lambda loss: grpo.reduce(per_token, mask, GRPOConfig(loss=loss, max_new_tokens=5), rows=2, tokens=3).item()
+    per_token, mask = torch.tensor([[1.0, 1.0], [4.0, 9.0]]), torch.tensor(
+        [[True, True], [True, False]]
+    )
+    value = lambda loss: grpo.reduce(
+        per_token, mask, GRPOConfig(loss=loss, max_new_tokens=5), rows=2, tokens=3
+    ).item()
     assert value("grpo") == pytest.approx((1 + 4) / 2)  # mean of the rows' means
     assert value("dapo") == pytest.approx(6 / 3)  # mean of all tokens
     assert value("dr_grpo") == pytest.approx(6 / (2 * 5))  # a constant denominator
@@ -122,8 +161,11 @@ def test_loss_and_gradient_equal_those_of_trl(name):
     sums, gradient = oracle_gradient(name)
     norm = torch.stack([g.norm() for g in gradient.values()]).norm().item()
     assert norm == pytest.approx(expected["grad_norm"], rel=1e-5)
-    if not (expected["settings"]["beta"] == 0 and expected["settings"]["loss_type"] == "grpo"
-            and not expected["settings"]["off_policy"]):  # there the loss is 0 but for rounding
+    if not (
+        expected["settings"]["beta"] == 0
+        and expected["settings"]["loss_type"] == "grpo"
+        and not expected["settings"]["off_policy"]
+    ):  # there the loss is 0 but for rounding
         assert sums["loss"] == pytest.approx(expected["loss"], abs=1e-5)
     for key in (k for k in ARRAYS if k.startswith(f"expected/grad/{name}/")):
         assert torch.allclose(gradient[key.split("/")[-1]], array(key), atol=1e-5), key
@@ -137,8 +179,12 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(micro_batch):
 
 
 def test_shared_and_plain_forward_give_the_same_gradient_on_ragged_rows():
-    rollouts = [Rollout([5, 6, 7, 8], [9, 2], True), Rollout([5, 6, 7, 8], [10, 11, 12, 13], False),
-                Rollout([20], [2], True), Rollout([20], [21, 22, 2], True)]
+    rollouts = [
+        Rollout([5, 6, 7, 8], [9, 2], True),
+        Rollout([5, 6, 7, 8], [10, 11, 12, 13], False),
+        Rollout([20], [2], True),
+        Rollout([20], [21, 22, 2], True),
+    ]
     gradients = []
     for shared in (True, False):
         model = random_model()
@@ -158,7 +204,12 @@ def test_chunking_the_vocabulary_changes_nothing(model, monkeypatch):
 
 def test_rows_without_advantage_are_skipped_but_stay_in_the_denominator():
     cfg, rewarded = GRPOConfig(beta=0.0), torch.tensor([1.0, -1.0, 0.0, 0.0])
-    rollouts = [Rollout([5], [9, 2], True), Rollout([5], [8, 2], True), Rollout([6], [9, 2], True), Rollout([6], [7], False)]
+    rollouts = [
+        Rollout([5], [9, 2], True),
+        Rollout([5], [8, 2], True),
+        Rollout([6], [9, 2], True),
+        Rollout([6], [7], False),
+    ]
     models = random_model(), random_model()
     used = grpo.backward(models[0], rollouts, rewarded, cfg)
     grpo.backward(models[1], rollouts[:2], rewarded[:2], cfg)
@@ -171,15 +222,43 @@ def test_a_step_makes_the_rewarded_completion_likelier():
     model, cfg = random_model(), GRPOConfig(beta=0.0, lr=1e-2)
     good, bad = Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)
     before = grpo.token_logprobs(model, [good, bad], 1.0)[0].sum(1)
-    metrics = grpo.step(model, torch.optim.AdamW(model.parameters(), cfg.lr), [good, bad], torch.tensor([[1.0, 0.0]]), cfg)
+    metrics = grpo.step(
+        model,
+        torch.optim.AdamW(model.parameters(), cfg.lr),
+        [good, bad],
+        torch.tensor([[1.0, 0.0]]),
+        cfg,
+    )
     after = grpo.token_logprobs(model, [good, bad], 1.0)[0].sum(1)
     assert after[0] > before[0] and after[0] - after[1] > before[0] - before[1]
-    assert metrics["zero_advantage_groups"] == 0 and metrics["truncated"] == 0 and metrics["length"] == 2
+    assert (
+        metrics["zero_advantage_groups"] == 0
+        and metrics["truncated"] == 0
+        and metrics["length"] == 2
+    )
 
 
 def test_the_kl_term_is_zero_at_the_reference_and_positive_elsewhere():
-    rollouts, rewards, cfg = [Rollout([5], [9, 2], True), Rollout([5], [8, 2], True)], torch.zeros(1, 2), GRPOConfig(beta=0.1)
+    rollouts, rewards, cfg = (
+        [Rollout([5], [9, 2], True), Rollout([5], [8, 2], True)],
+        torch.zeros(1, 2),
+        GRPOConfig(beta=0.1),
+    )
     model = random_model()
-    same = grpo.step(model, torch.optim.AdamW(model.parameters(), lr=0), rollouts, rewards, cfg, copy.deepcopy(model))
-    other = grpo.step(model, torch.optim.AdamW(model.parameters(), lr=0), rollouts, rewards, cfg, random_model(seed=1))
+    same = grpo.step(
+        model,
+        torch.optim.AdamW(model.parameters(), lr=0),
+        rollouts,
+        rewards,
+        cfg,
+        copy.deepcopy(model),
+    )
+    other = grpo.step(
+        model,
+        torch.optim.AdamW(model.parameters(), lr=0),
+        rollouts,
+        rewards,
+        cfg,
+        random_model(seed=1),
+    )
     assert same["kl"] == pytest.approx(0, abs=1e-6) and other["kl"] > 0.01

@@ -1,15 +1,27 @@
 """The hand-written rollout: the same greedy ids as `generate`, and honest sampling."""
+
 import pytest
 import torch
 from conftest import random_model
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import grpo
 import rollout
 from rollout import sample, sample_hf
 
 RAGGED = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, 19], [20, 21, 22, 23]]
-FAMILIES = [(Qwen2ForCausalLM, Qwen2Config), (LlamaForCausalLM, LlamaConfig), (Qwen3ForCausalLM, Qwen3Config)]
+FAMILIES = [
+    (Qwen2ForCausalLM, Qwen2Config),
+    (LlamaForCausalLM, LlamaConfig),
+    (Qwen3ForCausalLM, Qwen3Config),
+]
 
 
 def rng(seed=0):
@@ -45,12 +57,17 @@ def test_a_completion_ends_with_its_end_id_or_at_the_limit(model):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_sampled_frequencies_follow_the_softmax(model, temperature):
-    tokens = [r.completion[0] for r in sample(model, [[5, 6, 7]], 4000, 1, temperature, [2], rng(), max_rows=4000)]
+    tokens = [
+        r.completion[0]
+        for r in sample(model, [[5, 6, 7]], 4000, 1, temperature, [2], rng(), max_rows=4000)
+    ]
     p = (model(torch.tensor([[5, 6, 7]])).logits[0, -1] / temperature).softmax(-1)
     seen = torch.bincount(torch.tensor(tokens), minlength=64)
     likely = 4000 * p > 5
     chi2 = ((seen - 4000 * p)[likely] ** 2 / (4000 * p)[likely]).sum().item()
-    assert chi2 < likely.sum().item() + 4 * (2 * likely.sum().item()) ** 0.5  # mean + 4 sd of chi-square
+    assert (
+        chi2 < likely.sum().item() + 4 * (2 * likely.sum().item()) ** 0.5
+    )  # mean + 4 sd of chi-square
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
@@ -85,5 +102,7 @@ def test_next_token_logits_are_those_of_each_prompt_alone(model):
 
 
 def test_a_missing_model_is_an_error_that_says_what_to_do():
-    with pytest.raises(rollout.UnusableModel, match="neither a folder nor in the cache.*needs no network"):
+    with pytest.raises(
+        rollout.UnusableModel, match="neither a folder nor in the cache.*needs no network"
+    ):
         rollout.load_model("nobody/no-such-model")

@@ -1,4 +1,5 @@
 """The loop: the smoke run leaves the files of a run, goes on where it stopped, and explains bad input."""
+
 import json
 import shutil
 import subprocess
@@ -16,7 +17,12 @@ from eval import load_tasks
 
 
 def run(folder, *options):
-    return subprocess.run([sys.executable, str(ROOT / "selfplay.py"), *options], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "selfplay.py"), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +36,17 @@ def smoke(tmp_path_factory):
 def test_the_smoke_run_leaves_every_file_that_a_run_has(smoke):
     run_folder = smoke[0] / "runs" / "smoke"
     names = {str(p.relative_to(run_folder)) for p in run_folder.rglob("*") if p.is_file()}
-    assert {"config.json", "log.jsonl", "iter0/heldout.json", "iter1/heldout.json", "iter1/candidates.jsonl", "iter1/tasks.jsonl",
-            "iter1/generator/model.safetensors", "iter1/solver/model.safetensors", "iter1/solver/tokenizer.json"} <= names
+    assert {
+        "config.json",
+        "log.jsonl",
+        "iter0/heldout.json",
+        "iter1/heldout.json",
+        "iter1/candidates.jsonl",
+        "iter1/tasks.jsonl",
+        "iter1/generator/model.safetensors",
+        "iter1/solver/model.safetensors",
+        "iter1/solver/tokenizer.json",
+    } <= names
     assert not [name for name in names if ".part" in name]
 
 
@@ -47,21 +62,40 @@ def test_the_trained_solver_loads_in_plain_transformers(smoke):
 
 def test_both_players_have_moved_and_apart(smoke):
     base = load_file(ROOT / "tiny/model.safetensors")
-    weights = [load_file(smoke[0] / f"runs/smoke/iter1/{role}/model.safetensors") for role in ("generator", "solver")]
+    weights = [
+        load_file(smoke[0] / f"runs/smoke/iter1/{role}/model.safetensors")
+        for role in ("generator", "solver")
+    ]
     name = "model.layers.0.mlp.up_proj.weight"
-    assert not torch.equal(weights[0][name], base[name]) and not torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[0][name], base[name]) and not torch.equal(
+        weights[0][name], weights[1][name]
+    )
 
 
 def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
-    lines = [json.loads(line) for line in (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
+    ]
     assert [line["phase"] for line in lines] == ["generator", "curate", "solver"]
-    assert {"fmt", "valid", "diff", "sem", "entropy", "kl", "grad_norm", "zero_advantage_groups", "truncated"} <= lines[0].keys()
+    assert {
+        "fmt",
+        "valid",
+        "diff",
+        "sem",
+        "entropy",
+        "kl",
+        "grad_norm",
+        "zero_advantage_groups",
+        "truncated",
+    } <= lines[0].keys()
     assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[2].keys()
 
 
 def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_ones(smoke):
     folder = smoke[0] / "runs/smoke/iter1"
-    candidates = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
+    candidates = [
+        json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()
+    ]
     tasks = load_tasks(folder / "tasks.jsonl")
     p = {c["id"]: c["p"] for c in candidates if c["reason"] is None}
     assert len(candidates) == selfplay.SMOKE["candidates"] and {t.id for t in tasks} == p.keys()
@@ -81,11 +115,20 @@ def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smo
     assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 3  # no line twice
 
 
-@pytest.mark.parametrize("options, what", [
-    (["--smoke", "--seed", "5"], "--seed was 0, is 5"), (["--group", "1"], "--group 1 is not in [2,"),
-    (["--grop", "8"], "unrecognized arguments: --grop"), (["--loss", "ppo"], "invalid choice: 'ppo'"),
-    (["--run", "x", "--model", "nobody/none"], "nobody/none is neither a folder nor in the cache"),
-    (["--run", "y", "--heldout", "gone.jsonl"], "gone.jsonl: cannot be read")])
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        (["--smoke", "--seed", "5"], "--seed was 0, is 5"),
+        (["--group", "1"], "--group 1 is not in [2,"),
+        (["--grop", "8"], "unrecognized arguments: --grop"),
+        (["--loss", "ppo"], "invalid choice: 'ppo'"),
+        (
+            ["--run", "x", "--model", "nobody/none"],
+            "nobody/none is neither a folder nor in the cache",
+        ),
+        (["--run", "y", "--heldout", "gone.jsonl"], "gone.jsonl: cannot be read"),
+    ],
+)
 def test_bad_input_gets_one_clear_line_and_exit_code_2(smoke, options, what):
     done = run(smoke[0], *options)
     assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr
@@ -98,7 +141,19 @@ def test_help_shows_each_option_with_the_papers_value():
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
     cfg = selfplay.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
-    assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (4, 1e-6, 1e-2, 1e-2, 1.0)
+    assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
+        4,
+        1e-6,
+        1e-2,
+        1e-2,
+        1.0,
+    )
     assert (cfg.group * cfg.generator_prompts, cfg.group * cfg.solver_prompts) == (24, 32)
-    assert (cfg.iterations, cfg.generator_steps, cfg.solver_steps, cfg.probe, cfg.probe_temperature) == (3, 50, 50, 8, 0.7)
+    assert (
+        cfg.iterations,
+        cfg.generator_steps,
+        cfg.solver_steps,
+        cfg.probe,
+        cfg.probe_temperature,
+    ) == (3, 50, 50, 8, 0.7)
     assert cfg.run == "Qwen2.5-0.5B"

@@ -1,4 +1,5 @@
 """The Solver: one prompt, and what is read of an answer."""
+
 import json
 import subprocess
 import sys
@@ -16,7 +17,9 @@ GOOD = '<think>\nweather\n</think>\n<tool_call_answer>\n[{"name": "get_weather",
 
 def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
     system, user = solver.prompt(Task("", "Rain in Paris?", TOOLS, []))
-    menu, request = user["content"].index('"get_weather"'), user["content"].index("Request: Rain in Paris?")
+    menu, request = user["content"].index('"get_weather"'), user["content"].index(
+        "Request: Rain in Paris?"
+    )
     assert menu < request and user["content"].endswith("Begin with <think>.")
     assert "<tool_call_answer>" in system["content"] and "Paris" not in system["content"]
 
@@ -24,31 +27,64 @@ def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
 def test_the_judge_sees_question_menu_and_answer():
     task = Task("", "Rain in Paris?", TOOLS, [Call("get_weather", {"city": "Paris"})])
     user = solver.judge_prompt(task)[1]["content"]
-    assert "Rain in Paris?" in user and '"required": ["city"]' in user and '{"city": "Paris"}' in user
+    assert (
+        "Rain in Paris?" in user and '"required": ["city"]' in user and '{"city": "Paris"}' in user
+    )
 
 
 def test_a_good_answer_is_read():
-    assert solver.parse(GOOD) == solver.Answer(True, True, True, [Call("get_weather", {"city": "Paris"})], None)
+    assert solver.parse(GOOD) == solver.Answer(
+        True, True, True, [Call("get_weather", {"city": "Paris"})], None
+    )
 
 
-@pytest.mark.parametrize("text, reason", [
-    ("", "no tool_call_answer"), (GOOD.replace("</tool_call_answer>", ""), "no tool_call_answer"),
-    (GOOD.replace("]", ""), "answer: not JSON"), ("<tool_call_answer>[]</tool_call_answer>", "answer: no call"),
-    ("<tool_call_answer>" + "[" * 10_000 + "</tool_call_answer>", "answer: nested too deep")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("", "no tool_call_answer"),
+        (GOOD.replace("</tool_call_answer>", ""), "no tool_call_answer"),
+        (GOOD.replace("]", ""), "answer: not JSON"),
+        ("<tool_call_answer>[]</tool_call_answer>", "answer: no call"),
+        ("<tool_call_answer>" + "[" * 10_000 + "</tool_call_answer>", "answer: nested too deep"),
+    ],
+)
 def test_a_broken_answer_has_no_calls_and_a_named_reason(text, reason):
     assert solver.parse(text).calls == [] and solver.parse(text).reason == reason
 
 
 def ask(tmp_path, menu, *more):
     (tmp_path / "tools.json").write_text(menu)
-    return subprocess.run([sys.executable, "solver.py", "--model", "tiny", "--tools", str(tmp_path / "tools.json"), *more],
-                          cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [
+            sys.executable,
+            "solver.py",
+            "--model",
+            "tiny",
+            "--tools",
+            str(tmp_path / "tools.json"),
+            *more,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_command_prints_the_calls_as_json(tmp_path):
-    menu = [{"name": "cancel_order", "description": "Cancel the order.", "parameters": {"person": {"type": "string"}},
-             "required": ["person"]}, {"name": "find_coupon", "description": "Find the coupon.", "parameters":
-             {"city": {"type": "string"}}, "required": ["city"]}]
+    menu = [
+        {
+            "name": "cancel_order",
+            "description": "Cancel the order.",
+            "parameters": {"person": {"type": "string"}},
+            "required": ["person"],
+        },
+        {
+            "name": "find_coupon",
+            "description": "Find the coupon.",
+            "parameters": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    ]
     done = ask(tmp_path, json.dumps(menu), "Please cancel the order for Tora.")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["name"] in ("cancel_order", "find_coupon")

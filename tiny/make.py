@@ -10,6 +10,7 @@ the training a share of the texts has a wrong tool, a lost argument, broken JSON
 Nothing in heldout.jsonl was seen: no tool name, no value and no set of two or more arguments of it is in the text.
 Which ones are kept out is decided by a checksum (`held`), so both sides can draw from one world.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -35,49 +36,89 @@ from generator import DOMAINS, Spec, Task  # noqa: E402
 
 # ------------------------------------------------------------------------------------------ the world
 NOUNS = {
-    "finance": "stock payment invoice budget loan portfolio", "healthcare": "patient prescription diagnosis clinic "
-    "vaccine symptom", "productivity": "note task checklist memo project goal", "retail_ecommerce": "order cart "
-    "product coupon refund catalog", "scheduling": "meeting appointment calendar reminder shift slot",
-    "database": "table record query index schema backup", "cloud_infrastructure": "server bucket cluster container "
-    "volume instance", "system": "process file folder service disk printer", "programming": "function package branch "
-    "commit bug test", "geolocation": "address route landmark map location elevation", "logistics": "shipment parcel "
-    "warehouse truck pallet container", "communication": "message call contact email voicemail thread",
-    "iot": "lamp thermostat sensor lock camera plug", "cybersecurity": "password firewall threat certificate login "
-    "vulnerability", "insurance": "policy claim premium quote coverage beneficiary", "legal": "contract case court "
-    "patent statute lawyer", "news": "article headline source topic story digest", "weather": "forecast storm "
-    "temperature humidity wind rainfall", "sports": "match team player league ticket score", "entertainment": "movie "
-    "song concert playlist show game", "education": "course lesson exam student grade textbook", "real_estate":
-    "house apartment listing rent mortgage agent", "food_ordering": "meal pizza restaurant menu delivery dessert",
-    "translation": "phrase document glossary language subtitle dialect", "utilities": "meter bill outage water gas "
-    "tariff", "government": "permit passport license tax vote benefit", "memory_management": "memory fact snapshot "
-    "cache session preference", "web_search": "page site image video result bookmark", "social_media": "post comment "
-    "follower profile hashtag poll", "math": "equation integral matrix fraction average root", "vehicle_control":
-    "door engine seat window horn mirror", "travel": "flight hotel trip visa cruise luggage",
+    "finance": "stock payment invoice budget loan portfolio",
+    "healthcare": "patient prescription diagnosis clinic " "vaccine symptom",
+    "productivity": "note task checklist memo project goal",
+    "retail_ecommerce": "order cart " "product coupon refund catalog",
+    "scheduling": "meeting appointment calendar reminder shift slot",
+    "database": "table record query index schema backup",
+    "cloud_infrastructure": "server bucket cluster container " "volume instance",
+    "system": "process file folder service disk printer",
+    "programming": "function package branch " "commit bug test",
+    "geolocation": "address route landmark map location elevation",
+    "logistics": "shipment parcel " "warehouse truck pallet container",
+    "communication": "message call contact email voicemail thread",
+    "iot": "lamp thermostat sensor lock camera plug",
+    "cybersecurity": "password firewall threat certificate login " "vulnerability",
+    "insurance": "policy claim premium quote coverage beneficiary",
+    "legal": "contract case court " "patent statute lawyer",
+    "news": "article headline source topic story digest",
+    "weather": "forecast storm " "temperature humidity wind rainfall",
+    "sports": "match team player league ticket score",
+    "entertainment": "movie " "song concert playlist show game",
+    "education": "course lesson exam student grade textbook",
+    "real_estate": "house apartment listing rent mortgage agent",
+    "food_ordering": "meal pizza restaurant menu delivery dessert",
+    "translation": "phrase document glossary language subtitle dialect",
+    "utilities": "meter bill outage water gas " "tariff",
+    "government": "permit passport license tax vote benefit",
+    "memory_management": "memory fact snapshot " "cache session preference",
+    "web_search": "page site image video result bookmark",
+    "social_media": "post comment " "follower profile hashtag poll",
+    "math": "equation integral matrix fraction average root",
+    "vehicle_control": "door engine seat window horn mirror",
+    "travel": "flight hotel trip visa cruise luggage",
 }
 VERBS = {  # verb in the tool name -> ways a user says it
-    "get": ["get the", "show me the", "what is the"], "find": ["find a", "look for a", "search for a"],
-    "create": ["create a", "make a new", "set up a"], "update": ["update the", "change the", "modify the"],
-    "cancel": ["cancel the", "call off the", "stop the"], "send": ["send the", "forward the", "pass on the"],
-    "check": ["check the", "verify the", "inspect the"], "list": ["list every", "show all of the", "enumerate every"],
-    "book": ["book a", "reserve a", "sign me up for a"], "track": ["track the", "follow the", "monitor the"],
-    "delete": ["delete the", "remove the", "erase the"], "compare": ["compare the", "contrast the", "rank the"],
+    "get": ["get the", "show me the", "what is the"],
+    "find": ["find a", "look for a", "search for a"],
+    "create": ["create a", "make a new", "set up a"],
+    "update": ["update the", "change the", "modify the"],
+    "cancel": ["cancel the", "call off the", "stop the"],
+    "send": ["send the", "forward the", "pass on the"],
+    "check": ["check the", "verify the", "inspect the"],
+    "list": ["list every", "show all of the", "enumerate every"],
+    "book": ["book a", "reserve a", "sign me up for a"],
+    "track": ["track the", "follow the", "monitor the"],
+    "delete": ["delete the", "remove the", "erase the"],
+    "compare": ["compare the", "contrast the", "rank the"],
 }
 SYLLABLES = [c + v for c in "b d f g k l m n p r s t v z".split() for v in "aeiou"]
 TEXT_ARGUMENTS = {  # argument -> ways a user says it
-    "city": ["in {}", "near {}"], "country": ["in {}", "from {}"], "person": ["for {}", "of {}"], "company":
-    ["at {}", "from {}"], "brand": ["by {}", "of {}"], "title": ["called {}", "titled {}"], "author": ["by {}",
-    "written by {}"], "date": ["on {}", "for {}"], "deadline": ["by {}", "before {}"], "time": ["at {}", "around {}"],
-    "code": ["with code {}", "numbered {}"], "account": ["on account {}", "for account {}"], "owner": ["owned by {}",
-    "belonging to {}"], "street": ["on {} street", "at {} street"], "language": ["in {}", "into {}"],
-    "recipient": ["to {}", "addressed to {}"], "sender": ["from {}", "sent by {}"], "region": ["across {}",
-    "in the {} region"], "label": ["labelled {}", "marked {}"], "reference": ["with reference {}", "under {}"],
+    "city": ["in {}", "near {}"],
+    "country": ["in {}", "from {}"],
+    "person": ["for {}", "of {}"],
+    "company": ["at {}", "from {}"],
+    "brand": ["by {}", "of {}"],
+    "title": ["called {}", "titled {}"],
+    "author": ["by {}", "written by {}"],
+    "date": ["on {}", "for {}"],
+    "deadline": ["by {}", "before {}"],
+    "time": ["at {}", "around {}"],
+    "code": ["with code {}", "numbered {}"],
+    "account": ["on account {}", "for account {}"],
+    "owner": ["owned by {}", "belonging to {}"],
+    "street": ["on {} street", "at {} street"],
+    "language": ["in {}", "into {}"],
+    "recipient": ["to {}", "addressed to {}"],
+    "sender": ["from {}", "sent by {}"],
+    "region": ["across {}", "in the {} region"],
+    "label": ["labelled {}", "marked {}"],
+    "reference": ["with reference {}", "under {}"],
 }
 NUMBER_ARGUMENTS = {
-    "days": ["for {} days", "over {} days"], "amount": ["of {} dollars", "worth {} dollars"], "limit": ["up to {}",
-    "at most {}"], "age": ["aged {}", "of age {}"], "year": ["from {}", "of the year {}"], "distance": ["within {} km",
-    "at {} km"], "level": ["at level {}", "of level {}"], "guests": ["for {} guests", "with {} guests"],
-    "minutes": ["for {} minutes", "lasting {} minutes"], "percent": ["by {} percent", "at {} percent"],
-    "rating": ["rated {}", "with rating {}"], "weight": ["weighing {} kg", "of {} kg"],
+    "days": ["for {} days", "over {} days"],
+    "amount": ["of {} dollars", "worth {} dollars"],
+    "limit": ["up to {}", "at most {}"],
+    "age": ["aged {}", "of age {}"],
+    "year": ["from {}", "of the year {}"],
+    "distance": ["within {} km", "at {} km"],
+    "level": ["at level {}", "of level {}"],
+    "guests": ["for {} guests", "with {} guests"],
+    "minutes": ["for {} minutes", "lasting {} minutes"],
+    "percent": ["by {} percent", "at {} percent"],
+    "rating": ["rated {}", "with rating {}"],
+    "weight": ["weighing {} kg", "of {} kg"],
 }
 ARGUMENTS = {**TEXT_ARGUMENTS, **NUMBER_ARGUMENTS}
 DATES, CODES = {"date", "deadline"}, {"code", "account", "reference"}
@@ -118,6 +159,7 @@ class World:
             else:
                 value = "".join(rng.choices(SYLLABLES, k=rng.choice([2, 2, 3]))).capitalize()
             return value, str(value)
+
         return self.pick(draw)
 
     def tool(self, domain: str, count: int, taken: set[str], twin_of: str | None = None) -> Tool:
@@ -133,18 +175,28 @@ class World:
             return (None if name in taken else name), name
 
         def draw_arguments():
-            names = rng.sample(random.Random(domain).sample(sorted(ARGUMENTS), 14), count)  # a domain's own words
+            names = rng.sample(
+                random.Random(domain).sample(sorted(ARGUMENTS), 14), count
+            )  # a domain's own words
             return names, "+".join(sorted(names)) if count > 1 else None
+
         name = None
         while name is None:
             name = self.pick(draw_name, tries=50)
-            twin_of = twin_of if rng.random() < 0.9 else None  # not every tool has a twin on our side
+            twin_of = (
+                twin_of if rng.random() < 0.9 else None
+            )  # not every tool has a twin on our side
         taken.add(name)
         names = self.pick(draw_arguments)
         optional = names[-1:] if count > 1 and rng.random() < self.weights["optional"] else []
         parameters = {a: {"type": "integer" if a in NUMBER_ARGUMENTS else "string"} for a in names}
         verb, noun = name.split("_")
-        return Tool(name, f"{verb.capitalize()} the {noun}.", parameters, tuple(a for a in names if a not in optional))
+        return Tool(
+            name,
+            f"{verb.capitalize()} the {noun}.",
+            parameters,
+            tuple(a for a in names if a not in optional),
+        )
 
     def phrase(self, tool: Tool, arguments: dict) -> str:
         """What a user says to have this call made; a form that two arguments of the tool share is not used."""
@@ -177,10 +229,16 @@ class World:
         if spec.context == "multi_turn":
             last, value = list(calls[0].arguments.items())[-1]
             first = {a: v for a, v in calls[0].arguments.items() if a != last}
-            question = (f"User: Please {self.phrase(gold[0], first)}.\nAssistant: Which {last}?\n"
-                        f"User: {value}.")
+            question = (
+                f"User: Please {self.phrase(gold[0], first)}.\nAssistant: Which {last}?\n"
+                f"User: {value}."
+            )
         else:
-            question = f"Please {phrases[0]}." if calls[0].name.split("_")[0] != "get" else f"{phrases[0]}?"
+            question = (
+                f"Please {phrases[0]}."
+                if calls[0].name.split("_")[0] != "get"
+                else f"{phrases[0]}?"
+            )
             question = question[0].upper() + question[1:]
             if len(calls) == 2:
                 question = question[:-1] + f", and then {phrases[1]}."
@@ -188,7 +246,11 @@ class World:
 
 
 EASY = {"arguments": [62, 29, 7, 2], "twin": 0.15, "optional": 0.1}  # what the base text is made of
-HARD = {"arguments": [25, 30, 25, 20], "twin": 0.6, "optional": 0.3}  # what the held-out tasks are made of
+HARD = {
+    "arguments": [25, 30, 25, 20],
+    "twin": 0.6,
+    "optional": 0.3,
+}  # what the held-out tasks are made of
 
 
 def base_spec(rng: random.Random) -> Spec:
@@ -206,7 +268,11 @@ def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str
     rng = world.rng
     calls = [Call(c.name, dict(c.arguments)) for c in task.calls]
     names = " and ".join(c.name for c in calls)
-    flaw = rng.choice(["tool", "drop", "value", "swap", "json", "tag", "call"]) if rng.random() < noise else None
+    flaw = (
+        rng.choice(["tool", "drop", "value", "swap", "json", "tag", "call"])
+        if rng.random() < noise
+        else None
+    )
     if flaw == "tool":
         calls[0] = Call(rng.choice(task.tools).name, calls[0].arguments)
         names = " and ".join(c.name for c in calls)
@@ -223,10 +289,12 @@ def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str
     text = json.dumps([c.to_json() for c in calls])
     if flaw == "json":
         cut = rng.randrange(len(text) // 2, len(text))
-        text = text[:cut] + text[cut + 1:]
+        text = text[:cut] + text[cut + 1 :]
     text = f"<think>\nThe request needs {names}.\n</think>\n<tool_call_answer>\n{text}\n</tool_call_answer>"
     if flaw == "tag":
-        text = text.replace(rng.choice(["<tool_call_answer>\n", "\n</tool_call_answer>", "<think>\n"]), "")
+        text = text.replace(
+            rng.choice(["<tool_call_answer>\n", "\n</tool_call_answer>", "<think>\n"]), ""
+        )
     return solver.prompt(task), text
 
 
@@ -250,22 +318,30 @@ def flawed(world: World, task: Task) -> tuple[Task, str | None]:
     return Task(task.id, task.question, tools, calls, task.domain), flaw
 
 
+def outline(tool: Tool) -> str:
+    """A tool in short, as the Generator plans it; an optional argument has a question mark."""
+    return f"{tool.name}({', '.join(a if a in tool.required else a + '?' for a in tool.parameters)})"
+
+
 def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[list[dict], str]:
     """A Generator prompt and completion; with probability `noise` one thing in it is wrong."""
-    rng, flaw = world.rng, None
-    needs = " and ".join(f"{c.name} with {', '.join(c.arguments) or 'nothing'}" for c in task.calls)
-    think = f"The menu is {', '.join(t.name for t in task.tools)}. The request needs {needs}."
+    rng, flaw, names = world.rng, None, " and ".join(call.name for call in task.calls)
+    think = f"The menu is {', '.join(map(outline, task.tools))}. The request needs {names}."
     if rng.random() < noise:
         task, flaw = flawed(world, task)
     menu = json.dumps([t.to_json() for t in task.tools])
     answer = json.dumps([c.to_json() for c in task.calls])
     if flaw == "json":
         cut = rng.randrange(len(menu))
-        menu = menu[:cut] + menu[cut + 1:]
-    text = (f"<think>\n{think}\n</think>\n<question>\n{task.question}\n</question>\n"
-            f"<available_tools>\n{menu}\n</available_tools>\n<tool_call_answer>\n{answer}\n</tool_call_answer>")
+        menu = menu[:cut] + menu[cut + 1 :]
+    text = (
+        f"<think>\n{think}\n</think>\n<question>\n{task.question}\n</question>\n"
+        f"<available_tools>\n{menu}\n</available_tools>\n<tool_call_answer>\n{answer}\n</tool_call_answer>"
+    )
     if flaw == "block":
-        text = text.replace(rng.choice(["</think>\n<question>\n", "\n</question>", "\n</available_tools>"]), "")
+        text = text.replace(
+            rng.choice(["</think>\n<question>\n", "\n</question>", "\n</available_tools>"]), ""
+        )
     return generator.prompt(spec), text
 
 
@@ -290,17 +366,53 @@ def write(world: World, noise: float) -> tuple[list[dict], str]:
 
 
 # ------------------------------------------------------------------------------------------ the tokenizer
-TEMPLATE = ("{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-            "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the text and carries nothing
-    '[{"name": "', '{"name": "', '", "description": "', '.", "parameters": {"', '": {"type": "string"}',
-    '": {"type": "integer"}', ', "', '}, "required": ["', '", "', '"]}', ', {"name": "', '"]}, {"name": "', '"]}]',
-    '", "arguments": {"', '": "', '": ', '"}}]', '}}]', '"}}, {"name": "', '}}, {"name": "',
-    "<think>\n", "\n</think>\n<question>\n", "\n</question>\n<available_tools>\n",
-    "\n</available_tools>\n<tool_call_answer>\n", "\n</tool_call_answer>", "\n</think>\n<tool_call_answer>\n",
-    "The request needs ", "The menu is ", ". The request needs ", "Tools:\n", "\n\nRequest: ", "\n\nBegin with <think>.", "\n\nAnswer: ",
-    "\n\nReply with one digit from 1 to 5.", "Domain: ", "\nContext: ", "\nTools in the menu: ",
-    "\nCalls in the answer: ", "\nBegin with <think> and write all four blocks.", "<|im_start|>user\n",
+    '[{"name": "',
+    '{"name": "',
+    '", "description": "',
+    '.", "parameters": {"',
+    '": {"type": "string"}',
+    '": {"type": "integer"}',
+    ', "',
+    '}, "required": ["',
+    '", "',
+    '"]}',
+    ', {"name": "',
+    '"]}, {"name": "',
+    '"]}]',
+    '", "arguments": {"',
+    '": "',
+    '": ',
+    '"}}]',
+    "}}]",
+    '"}}, {"name": "',
+    '}}, {"name": "',
+    "<think>\n",
+    "\n</think>\n<question>\n",
+    "\n</question>\n<available_tools>\n",
+    "\n</available_tools>\n<tool_call_answer>\n",
+    "\n</tool_call_answer>",
+    "\n</think>\n<tool_call_answer>\n",
+    "The request needs ",
+    "The menu is ",
+    "). The request needs ",
+    "), ",
+    "(",
+    "Tools:\n",
+    "\n\nRequest: ",
+    "\n\nBegin with <think>.",
+    "\n\nAnswer: ",
+    "\n\nReply with one digit from 1 to 5.",
+    "Domain: ",
+    "\nContext: ",
+    "\nTools in the menu: ",
+    "\nCalls in the answer: ",
+    "\nBegin with <think> and write all four blocks.",
+    "<|im_start|>user\n",
     "<|im_start|>assistant\n",
 ]
 
@@ -308,17 +420,33 @@ GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the te
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE in which a word is one token with or without its blank, and values never swallow a blank."""
     tok = Tokenizer(models.BPE())
-    tok.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]|\s|[^A-Za-z0-9\s]"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(
+                Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]|\s|[^A-Za-z0-9\s]"), "isolated"
+            ),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tok.decoder = decoders.ByteLevel()
     tok.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     tok.add_tokens([AddedToken(text, normalized=False) for text in GLUE])
-    tok.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=size - len(GLUE), special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                                   chat_template=TEMPLATE, clean_up_tokenization_spaces=False)
+    tok.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size - len(GLUE),
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict], completion: str) -> list[int]:
@@ -330,26 +458,42 @@ def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict], completion:
 # ------------------------------------------------------------------------------------------ the model
 def make_model(vocabulary: int, eos: int, pad: int) -> Qwen2ForCausalLM:
     """A Qwen2 small enough for a laptop; many small heads, because copying values is what takes longest to learn."""
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=vocabulary, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.0,
-        bos_token_id=None, eos_token_id=eos, pad_token_id=pad))
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=vocabulary,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=4,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            rope_theta=10_000.0,
+            bos_token_id=None,
+            eos_token_id=eos,
+            pad_token_id=pad,
+        )
+    )
 
 
-def copy_batch(rows: int, length: int, vocabulary: int, gen: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def copy_batch(
+    rows: int, length: int, vocabulary: int, gen: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Random ids, a gap of random ids, the same ids again; only the second copy is a label.  Two (rows, L) tensors."""
     ids = torch.randint(0, vocabulary, (rows, length), generator=gen)
-    gap = torch.randint(0, vocabulary, (rows, int(torch.randint(0, 40, (1,), generator=gen))), generator=gen)
+    gap = torch.randint(
+        0, vocabulary, (rows, int(torch.randint(0, 40, (1,), generator=gen))), generator=gen
+    )
     both = torch.cat([ids, gap, ids], 1)
     labels = both.clone()
-    labels[:, :length + gap.shape[1] + 1] = -100
+    labels[:, : length + gap.shape[1] + 1] = -100
     return both, labels
 
 
 def text_batches(texts: list[list[int]], rows: int, pad: int, rng: random.Random):
     """Endless (ids, labels) batches of similar length, in random order."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    batches = [order[i:i + rows] for i in range(0, len(order) - rows + 1, rows)]
+    batches = [order[i : i + rows] for i in range(0, len(order) - rows + 1, rows)]
     while True:
         for batch in rng.sample(batches, len(batches)):
             width = max(len(texts[i]) for i in batch)
@@ -372,7 +516,10 @@ def train(model: Qwen2ForCausalLM, batches, steps: int, lr: float, name: str, de
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 49:
-            print(f"{name} {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s", flush=True)
+            print(
+                f"{name} {step + 1}/{steps}  loss {loss.item():.3f}  {time.time() - began:.0f} s",
+                flush=True,
+            )
 
 
 def heldout_tasks(count: int, seed: int) -> list[Task]:
@@ -383,14 +530,18 @@ def heldout_tasks(count: int, seed: int) -> list[Task]:
 
 def main() -> None:
     """Make everything; see the head of this file."""
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--out", type=Path, default=HERE)
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--vocabulary", type=int, default=1280)
     ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
-    ap.add_argument("--clean-steps", type=int, default=2000, help="text without mistakes")
+    ap.add_argument("--clean-steps", type=int, default=1800, help="text without mistakes")
     ap.add_argument("--noisy-steps", type=int, default=350, help="text with mistakes")
-    ap.add_argument("--noise", type=float, default=0.3, help="share of the last texts that have a mistake")
+    ap.add_argument(
+        "--noise", type=float, default=0.15, help="share of the last texts that have a mistake"
+    )
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     gen, rng = torch.Generator().manual_seed(a.seed), random.Random(a.seed)
@@ -401,18 +552,23 @@ def main() -> None:
     size, pad = len(tokenizer), tokenizer.pad_token_id
     clean, noisy = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, noisy))
     model = make_model(size, tokenizer.eos_token_id, pad)
-    print(f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens, {sum(map(len, clean)) / len(clean):.0f} a text")
+    print(
+        f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens, {sum(map(len, clean)) / len(clean):.0f} a text"
+    )
 
     def copies():
         while True:
             yield copy_batch(64, rng.randint(8, 40), size, gen)
+
     train(model, copies(), a.copy_steps, 2e-3, "copy", decay=False)
     train(model, text_batches(clean, 64, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
     model.save_pretrained(a.out / "clean")
     train(model, text_batches(noisy, 64, pad, rng), a.noisy_steps, 1e-3, "noisy", decay=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
-    (a.out / "heldout.jsonl").write_text("".join(json.dumps(t.to_json()) + "\n" for t in heldout_tasks(480, seed=1)))
+    (a.out / "heldout.jsonl").write_text(
+        "".join(json.dumps(t.to_json()) + "\n" for t in heldout_tasks(480, seed=1))
+    )
 
 
 if __name__ == "__main__":
