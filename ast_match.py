@@ -2,24 +2,20 @@
 
 Paper: Sec. 4 (AST-based accuracy).  Whatever a model writes ends here as a value or as `Malformed`
 with a short reason that can be counted, never as another exception.  Text is parsed, not evaluated.
-
 Our decisions:
-  1. `required` is looked for beside and inside `parameters`; the released code looks inside only,
-     while its prompt puts it beside, so there nearly nothing is ever required.
+  1. `required` counts beside and inside `parameters`; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
 
 One raw example, the text inside <tool_call_answer>:
-
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
 """
-from __future__ import annotations
-
 import ast
 import json
 import math
 import re
 import warnings
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
@@ -48,11 +44,10 @@ class Tool:
 
     def to_json(self) -> dict:
         """The tool as it stands in prompts and files: flat, `required` beside."""
-        return {"name": self.name, "description": self.description,
-                "parameters": self.parameters, "required": list(self.required)}
+        return {**vars(self), "required": list(self.required)}
 
     @staticmethod
-    def from_json(item: Any) -> Tool:
+    def from_json(item: Any) -> "Tool":
         """Read both usual forms: `parameters` as {argument: schema} or as a JSON-schema object."""
         if not isinstance(item, dict):
             raise Malformed("a tool is not an object")
@@ -66,61 +61,44 @@ class Tool:
             parameters = parameters["properties"]
         elif isinstance(parameters.get("required"), list):  # a list is no argument's schema
             parameters = {k: v for k, v in parameters.items() if k != "required"}
-        required = required if isinstance(required, list) else []
-        return Tool(name.strip(), str(item.get("description") or ""), parameters,
-                    tuple(r for r in required if isinstance(r, str)))
+        required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
+        return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
 
-# ------------------------------------------------------------------------------ text -> value
 def last_block(text: str, tag: str) -> str | None:
-    """The text inside the last complete <tag>...</tag>, stripped; None if there is none or blank.
-
-    >>> last_block("<think>a</think> <THINK> b </THINK>", "think")
-    'b'
-    """
-    lower = text.lower()
-    lower = lower if len(lower) == len(text) else text  # 'İ' grows, which would shift each index
+    """The text in the last complete <tag>...</tag>, stripped; None if there is none or blank."""
+    lower = text.lower() if len(text.lower()) == len(text) else text  # 'İ' grows: indices shift
     end = lower.rfind(f"</{tag}>")
     start = lower.rfind(f"<{tag}>", 0, max(end, 0))
     return text[start + len(tag) + 2:end].strip() or None if start >= 0 else None
 
 def parse_value(text: str) -> Any:
-    """JSON or a Python literal, perhaps in a ``` fence -> a plain JSON value.
-
-    >>> parse_value("```json\\n[1, true]\\n```"), parse_value("{'a': None}")
-    ([1, True], {'a': None})
-    """
+    """JSON or a Python literal, perhaps in a ``` fence -> a plain JSON value."""
     text = re.sub(r"^```(json)?|```$", "", text.strip()).strip()
-    _refuse_large(text)
-    for read in (json.loads, _python_literal):
-        try:
-            value = read(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue  # the next spelling
-        return _plain(value)
-    raise Malformed("not JSON")
-
-def _refuse_large(text: str) -> None:
     if len(text) > MAX_CHARS:
         raise Malformed("too long")
-    depth = 0
-    for bracket in re.sub(r"[^\[\](){}]", "", text):
-        depth += 1 if bracket in "[({" else -1
-        if depth > MAX_DEPTH:
-            raise Malformed("nested too deep")
-
-def _python_literal(text: str) -> Any:
+    steps = (1 if char in "[({" else -1 for char in text if char in "[](){}")
+    if max(accumulate(steps), default=0) > MAX_DEPTH:
+        raise Malformed("nested too deep")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
-        return ast.literal_eval(text)
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(text)
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                continue  # the next spelling
+            return plain(value)
+    raise Malformed("not JSON")
 
-def _plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Bring a parsed value to what JSON and UTF-8 can carry, or refuse it with a reason."""
+    if depth > MAX_DEPTH:  # brackets inside strings can hide nesting from parse_value's count
+        raise Malformed("nested too deep")
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise Malformed("a key is not text")
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {plain(key): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise Malformed("a number is not finite")
     if isinstance(value, int) and abs(value) > 10**18:  # more digits than any tool takes
@@ -131,7 +109,6 @@ def _plain(value: Any) -> Any:
         return value
     raise Malformed("not JSON")
 
-# ------------------------------------------------------------------------------ value -> calls
 def to_calls(value: Any) -> list[Call]:
     """Every call in a parsed value; items that are no call are skipped.
 
@@ -143,8 +120,7 @@ def to_calls(value: Any) -> list[Call]:
     return [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
 
 def _to_call(item: dict) -> Call | None:
-    if isinstance(item.get("function"), dict):  # the wrapper of OpenAI's API
-        item = item["function"]
+    item = item["function"] if isinstance(item.get("function"), dict) else item  # OpenAI's wrapper
     name, arguments = item.get("name") or item.get("tool_name"), item.get("arguments")
     if isinstance(arguments, str):
         try:
@@ -153,9 +129,8 @@ def _to_call(item: dict) -> Call | None:
             return None
     if arguments is None:  # the arguments stand beside the name
         arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name", "arguments")}
-    if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
-        return None
-    return Call(name.strip(), arguments)
+    usable = isinstance(name, str) and name.strip() and isinstance(arguments, dict)
+    return Call(name.strip(), arguments) if usable else None
 
 def parse_menu(text: str) -> list[Tool]:
     """The tools in a menu.  Raises `Malformed`; one bad tool spoils the menu."""
@@ -164,13 +139,8 @@ def parse_menu(text: str) -> list[Tool]:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
 
-# ------------------------------------------------------------------------------ compare
 def canonical(call: Call) -> str:
-    """One text for all spellings of the same call.
-
-    >>> canonical(Call("f", {"b": 2.0, "a": True}))
-    '["f", {"a": true, "b": 2}]'
-    """
+    """One text for all spellings of a call: f(b=2.0, a=True) is '["f", {"a": true, "b": 2}]'."""
     return json.dumps([call.name, _normal(call.arguments)], sort_keys=True)
 
 def _normal(value: Any) -> Any:
@@ -181,9 +151,5 @@ def _normal(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
-    """The paper's rule: the same calls, all of them and no other, in any order.
-
-    >>> exact_match([Call("g", {}), Call("f", {"x": 1.0})], [Call("f", {"x": 1}), Call("g", {})])
-    True
-    """
+    """The paper's rule: the same calls, all of them and no other, in any order."""
     return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))

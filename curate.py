@@ -1,28 +1,22 @@
 """From candidates to a curriculum: check, deduplicate, verify, select, order.  Pure: no model here.
 
-Paper: Sec. 3.3 (deduplication, cross-verification by the Solver, difficulty buckets, easy to hard).
-
     candidates -> readable -> sound -> new -> [K Solver answers] -> p >= tau -> select -> order
 
-Our decisions, where the paper is silent or the released code differs from it:
+Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs from it:
   1. The structural check also asks whether the task obeys its spec (menu size, number of calls).
-  2. A task is verified if at least a share tau of the Solver's K answers is its whole gold answer;
-     the released code compares tool names only.
+  2. p counts answers that equal the whole gold answer; the released code compares tool names.
   3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
   4. The mix is .2 / .5 / .3 with equal domain quotas, both capped by what there is.
-  5. The order is kept: the Solver is trained on the selection from easy to hard.
+  5. The Solver is trained on the selection in its order, from easy to hard.
 
 Every candidate ends selected (no reason) or with exactly one reason.  A line of candidates.jsonl:
-
     {"id": "1-00017", "reason": "value not in the question", "p": null, "domain": "travel", ...}
 """
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Iterable, Iterator
 
 from ast_match import Call, exact_match
 from generator import Draft, Spec, Task
@@ -46,51 +40,41 @@ class Candidate:
 
 def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
     """A candidate from what could be read; what could not is its reason."""
-    reason = draft.reasons[0] if draft.reasons else None
-    return Candidate(id, spec, draft.task(id, spec.domain), reason)
+    return Candidate(id, spec, draft.task(id, spec.domain), next(iter(draft.reasons), None))
 
 def structural_reason(task: Task, spec: Spec) -> str | None:
-    """Why a readable task cannot be used, or None."""
+    """Why a readable task cannot be used, or None: its first flaw, later checks are not run."""
+    return next((reason for failed, reason in _checks(task, spec) if failed), None)
+
+def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
     menu = {tool.name: tool for tool in task.tools}
-    if is_placeholder(task.question):
-        return "question is a placeholder"
-    if len(task.tools) != spec.menu_size:
-        return "menu size is not the spec's"
-    if len(task.calls) != spec.calls:
-        return "number of calls is not the spec's"
-    if len(menu) < len(task.tools):
-        return "two tools with one name"
+    yield is_placeholder(task.question), "question is a placeholder"
+    yield len(task.tools) != spec.menu_size, "menu size is not the spec's"
+    yield len(task.calls) != spec.calls, "number of calls is not the spec's"
+    yield len(menu) < len(task.tools), "two tools with one name"
     for call in task.calls:
-        if call.name not in menu:
-            return "tool not in the menu"
-        if not all(name in call.arguments for name in menu[call.name].required):
-            return "required argument missing"
-        if not all(name in menu[call.name].parameters for name in call.arguments):
-            return "argument not in the schema"
-        if any(isinstance(value, (list, dict)) for value in call.arguments.values()):
-            return "argument is not flat"
-        if not all(grounded(value, task.question) for value in call.arguments.values()):
-            return "value not in the question"
-    return None
+        yield call.name not in menu, "tool not in the menu"
+        tool, given, values = menu[call.name], call.arguments.keys(), call.arguments.values()
+        yield not given >= set(tool.required), "required argument missing"
+        yield not given <= tool.parameters.keys(), "argument not in the schema"
+        yield any(isinstance(value, (list, dict)) for value in values), "argument is not flat"
+        yield not all(grounded(v, task.question) for v in values), "value not in the question"
 
 def signature(task: Task) -> str:
     """What near-duplicates share: question, menu, calls but for case, blanks, digits, quotes."""
     text = json.dumps([task.question, sorted(tool.name for tool in task.tools),
-                       sorted([call.name, *sorted(call.arguments)] for call in task.calls)])
+                       sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
+                      ensure_ascii=False)
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
 
 def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
-    seen, left = set(), []
+    first: dict[str, Candidate] = {}  # signature -> the first sound candidate that has it
     for c in sorted((c for c in candidates if c.reason is None), key=lambda c: c.id):
         c.reason = structural_reason(c.task, c.spec)
-        if c.reason is None:
-            key = signature(c.task)
-            c.reason = "duplicate" if key in seen else None
-            seen.add(key)
-        if c.reason is None:
-            left.append(c)
-    return left
+        if c.reason is None and first.setdefault(signature(c.task), c) is not c:
+            c.reason = "duplicate"
+    return list(first.values())
 
 def pass_rate(answers: Iterable[list[Call]], gold: list[Call]) -> float:
     """p: the share of answers that equal the whole gold answer."""
@@ -105,11 +89,7 @@ def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
     return [c for c in candidates if c.reason is None]
 
 def bucket(p: float) -> str:
-    """easy, medium or hard, by the edges of the difficulty reward.
-
-    >>> bucket(0.125), bucket(0.25), bucket(0.75), bucket(0.875)
-    ('hard', 'medium', 'medium', 'easy')
-    """
+    """easy, medium or hard, by the edges of the difficulty reward; both edges are medium."""
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
 def fill(total: int, available: dict[str, int], weights: dict[str, float]) -> dict[str, int]:
@@ -126,19 +106,16 @@ def fill(total: int, available: dict[str, int], weights: dict[str, float]) -> di
 
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
-    selected = []
     available = {name: sum(bucket(c.p) == name for c in candidates) for name in MIX}
     for name, quota in fill(size, available, MIX).items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
-        domains = Counter(c.spec.domain for c in members)
-        left = fill(quota, dict(sorted(domains.items())), dict.fromkeys(domains, 1.0))
+        domains = Counter(sorted(c.spec.domain for c in members))
+        left = fill(quota, domains, dict.fromkeys(domains, 1.0))
         for c in members:
-            if left[c.spec.domain]:
-                left[c.spec.domain] -= 1
-                selected.append(c)
-            else:
+            left[c.spec.domain] -= 1
+            if left[c.spec.domain] < 0:
                 c.reason = "over quota"
-    return sorted(selected, key=lambda c: (-c.p, c.id))  # easy to hard
+    return sorted((c for c in candidates if c.reason is None), key=lambda c: (-c.p, c.id))
 
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""

@@ -2,24 +2,19 @@
 
 Paper: Sec. 4 (AST-based accuracy, Table 1).  Every model, base or trained, gets the one Solver
 prompt and the same greedy decoding.  A file of tasks has one JSON object a line:
+    {"id": "heldout-0", "question": "Book a table for 3.", "tools": [{"name", "description",
+     "parameters", "required"}], "calls": [{"name": "book_table", "arguments": {"guests": 3}}]}
 
-    {"id": "heldout-0", "question": "Book a table for 3.",
-     "tools": [{"name", "description", "parameters", "required"}],
-     "calls": [{"name": "book_table", "arguments": {"guests": 3}}]}
-
-    python eval.py --model tiny --data tiny/heldout.jsonl
-    python eval.py --model runs/tiny/iter3/solver --compare tiny --data tiny/heldout.jsonl
+    python eval.py --model runs/tiny/iter3/solver [--compare tiny] --data tiny/heldout.jsonl
 """
-from __future__ import annotations
-
-import argparse
 import json
 import math
 import random
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import solver
-from ast_match import Malformed, exact_match
+from ast_match import Malformed, exact_match, plain
 from generator import Task
 from rollout import SAMPLERS, Player, UnusableModel
 
@@ -29,15 +24,14 @@ def load_tasks(path: str | Path) -> list[Task]:
     """Read a JSONL file of tasks.  Raises `Malformed` naming file and line."""
     tasks = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file of tasks.") from None
-    for number, line in enumerate(lines, 1):
+    for n, line in enumerate(lines, 1):
         try:
-            tasks.append(Task.from_json(json.loads(line)))
-        except (Malformed, ValueError, RecursionError) as error:
-            raise Malformed(f"{path}, line {number}: {error}. "
-                            "The head of eval.py shows the form.") from None
+            tasks.append(Task.from_json(plain(json.loads(line))))
+        except (ValueError, RecursionError) as e:  # Malformed is a ValueError
+            raise Malformed(f"{path}, line {n}: {e}. The head of eval.py shows the form.") from None
     if not tasks:
         raise Malformed(f"{path}: no task in it.")
     return tasks
@@ -60,11 +54,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
 
 def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[float, ...]:
-    """Mean of b - a over the same tasks, and its 95 % bootstrap interval over tasks.
-
-    >>> paired_difference([False] * 50, [True] * 50)
-    (1.0, 1.0, 1.0)
-    """
+    """Mean of b - a over the same tasks, and its 95 % bootstrap interval over tasks."""
     differences, rng = [int(y) - int(x) for x, y in zip(a, b)], random.Random(0)
     n = len(differences)
     means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
@@ -78,8 +68,7 @@ def describe(right: list[bool]) -> str:
 
 def main() -> None:
     """The command line; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub name")
     parser.add_argument("--compare", help="a second model; the first minus this one is printed")
     parser.add_argument("--data", required=True, help="JSONL file of tasks")

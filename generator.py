@@ -1,47 +1,33 @@
 """The Generator: a spec becomes a prompt; a completion becomes a task or a named reason.
 
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
+Our decision: a task is kept as data and written anew for the Solver, so all menus have one form.
 
-Our decision: a task is kept as data and rendered again for the Solver, so all menus have one form.
-
-One raw example, spec (weather, single_turn, m = 2, n = 1):
-
-    <think>
-    The menu is get_weather, get_air. The request needs get_weather with city, days.
-    </think>
-    <question>
-    Will it rain in Paris in the next 3 days?
-    </question>
-    <available_tools>
-    [{"name": "get_weather", "description": "Weather forecast.", "parameters": {"city": {"type":
-      "string"}, "days": {"type": "integer"}}, "required": ["city"]}, {"name": "get_air", ...}]
-    </available_tools>
-    <tool_call_answer>
-    [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
-    </tool_call_answer>
+One raw example, spec (weather, single_turn, m = 2, n = 1); for the line breaks see SYSTEM:
+    <think>The menu is get_weather, get_air. The request needs get_weather with city.</think>
+    <question>Will it rain in Paris?</question>
+    <available_tools>[{"name": "get_weather", "description": "Weather forecast.", "parameters": {
+      "city": {"type": "string"}}, "required": ["city"]}, {"name": "get_air"}]</available_tools>
+    <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
 """
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
 from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 
-DOMAINS = (  # Sec. 3.2: drawn uniformly
-    "finance healthcare productivity retail_ecommerce scheduling database cloud_infrastructure "
-    "system programming geolocation logistics communication iot cybersecurity insurance legal news "
-    "weather sports entertainment education real_estate food_ordering translation utilities "
-    "government memory_management web_search social_media math vehicle_control travel").split()
+DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
+cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
+insurance legal news weather sports entertainment education real_estate food_ordering translation
+utilities government memory_management web_search social_media math vehicle_control travel""")
 P_MULTI_TURN = 0.1
 P_TWO_CALLS = 0.2  # of the single-turn specs; a multi-turn one always has one call
 P_LARGE_MENU = 0.6  # of the one-call specs: 5 to 8 tools instead of 2 to 4
 TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
 
-SYSTEM = """\
-You invent one task for a tool-calling assistant: a request of a user, a menu of tools, and the \
-calls that fulfil the request.
+SYSTEM = """You invent one task for a tool-calling assistant: a request of a user, a menu of \
+tools, and the calls that fulfil the request.
 Rules: The menu has exactly the number of tools, the answer exactly the number of calls that are \
 asked for. Each call uses a tool of the menu and gives all its required arguments. Arguments are \
 flat: text, numbers, true or false. Each value stands word for word in the question. In a \
@@ -85,7 +71,7 @@ class Task:
                 "calls": [call.to_json() for call in self.calls]}
 
     @staticmethod
-    def from_json(item: Any) -> Task:
+    def from_json(item: Any) -> "Task":
         """Read one line of a task file.  Raises `Malformed` with what is wrong."""
         if not isinstance(item, dict) or not isinstance(item.get("question"), str):
             raise Malformed("not a task: it needs a text 'question'")
@@ -94,9 +80,8 @@ class Task:
         gold = item.get("calls")
         if not isinstance(gold, list) or len(calls := to_calls(gold)) != len(gold):
             raise Malformed("'calls' is not a list of {\"name\", \"arguments\"}")
-        tools = [Tool.from_json(tool) for tool in item["tools"]]
-        return Task(str(item.get("id", "")), item["question"], tools, calls,
-                    str(item.get("domain", "")))
+        return Task(str(item.get("id", "")), item["question"],
+                    [Tool.from_json(t) for t in item["tools"]], calls, str(item.get("domain", "")))
 
 @dataclass(frozen=True)
 class Draft:
@@ -113,7 +98,7 @@ class Draft:
         return Task(id, self.blocks["question"], self.tools, self.calls, domain)
 
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
-    """Draw s from the paper's distribution (Sec. 3.2)."""
+    """Draw s from the paper's distribution (Sec. 3.2), the domain uniformly."""
     domain = rng.choice(DOMAINS)
     context = "multi_turn" if rng.random() < P_MULTI_TURN else "single_turn"
     calls = 2 if context == "single_turn" and rng.random() < P_TWO_CALLS else 1

@@ -9,7 +9,7 @@ al. 2025; dapo: Yu et al. 2025.
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         an estimate of the KL, never negative
 
 On policy (one update a batch, as in the paper) pi_old is pi: the ratio is 1 and only its gradient
-counts.  Options that change nothing there (GSPO, CISPO, ...) are left out.
+counts.  Options that change nothing there (GSPO, CISPO) are left out.
 
 Our decisions:
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.

@@ -1,7 +1,6 @@
 """The rewards of both players.  Pure functions; each returns its named parts.
 
-Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver.
-
+Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver:
     R_G = r_fmt + r_valid + r_curr,   r_curr = (r_diff + r_sem) / 2,   each part in [0, 1]
     R_S = r_fmt + r_acc
 
@@ -13,17 +12,14 @@ Our decisions, where the paper is silent or the released code differs from it:
   5. Values are searched as words: 5 does not stand in "5.5", "art" not in "party".
 
 One raw example: a task that the Solver gets right in k of 8 tries is worth r_diff
-
     >>> [round(r_diff(k / 8, 8), 4) for k in (0, 1, 2, 6, 7, 8)]
     [0.0, 0.5813, 1.0, 1.0, 0.5813, 0.1142]
 """
-from __future__ import annotations
-
 import math
 import re
-import unicodedata
 from dataclasses import dataclass, fields
 from typing import Any
+from unicodedata import normalize
 
 import torch
 
@@ -31,16 +27,13 @@ from ast_match import Call, canonical
 from generator import Draft
 from solver import Answer
 
-# Each constant stands once.  Generator, Sec. 3.2.1:
-W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # Eq. (2)
-BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # r_diff
-# Solver, Sec. 3.4:
-W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # r_fmt
-W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # r_acc of a pair of calls
+W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid, Eq. (2)
+BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff
+W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt
+W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls
 EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many
 PLACEHOLDERS = ("what the user says", "tool_name", "argument_name", "begin with <think>")
 
-# ------------------------------------------------------------------------------ Generator
 @dataclass(frozen=True)
 class GeneratorReward:
     """The parts of R_G, each in [0, 1]."""
@@ -66,8 +59,7 @@ def r_fmt(draft: Draft) -> float:
 
 def r_valid(draft: Draft) -> float:
     """Tool in the menu, required arguments given, values in the question; mean over gold calls."""
-    menu = {tool.name: tool for tool in draft.tools or []}
-    scores = []
+    menu, scores = {tool.name: tool for tool in draft.tools or []}, []
     for call in draft.calls or []:
         known = call.name in menu
         complete = known and all(name in call.arguments for name in menu[call.name].required)
@@ -81,11 +73,7 @@ def r_diff(p: float, k: int) -> float:
     return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2)) if p >= 1 / k else 0.0
 
 def r_sem(logits: torch.Tensor) -> list[float]:
-    """The judge's expected score, 1 to 5, brought to [0, 1]; from the logits of the digits, (N, 5).
-
-    >>> r_sem(torch.tensor([[0.0, 0, 0, 0, 0], [0, 0, 0, 0, 99]]))
-    [0.5, 1.0]
-    """
+    """The judge's expected score, brought to [0, 1]; from logits of the digits 1 to 5, (N, 5)."""
     score = (logits.softmax(-1) * torch.arange(1, 6, device=logits.device)).sum(-1)
     return ((score - 1) / 4).tolist()
 
@@ -93,20 +81,13 @@ def is_placeholder(question: str) -> bool:
     """Whether a question is empty, nearly so, or a piece of the prompt."""
     return len(question) < 8 or any(phrase in question.lower() for phrase in PLACEHOLDERS)
 
-SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-         "fifteen sixteen seventeen eighteen nineteen twenty").split()
-TENS = "thirty forty fifty sixty seventy eighty ninety".split()
-NUMBER_WORDS = {word: str(n) for n, word in enumerate(SMALL)}
-NUMBER_WORDS |= {word: f"{n}0" for n, word in enumerate(TENS, 3)}
+_NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
+NUMBER_WORDS = dict(zip(_NAMES.split(), map(str, [*range(20), *range(20, 100, 10)])))
 
 def words(text: str) -> str:
-    """Text as lower-case words between single blanks, each number in one spelling.
-
-    >>> words("Three trips, 1,000.50 EUR")
-    ' 3 trips 1000.5 eur '
-    """
-    text = unicodedata.normalize("NFKC", text).casefold()
-    found = re.findall(r"[0-9]+(?:[.,][0-9]+)+|[^\W_]+", text)
+    """Lower-case words between blanks, "Three trips, 1,000.50 EUR" -> " 3 trips 1000.5 eur "."""
+    found = re.findall(r"[0-9]+(?:[.,][0-9]+)+|[^\W_]+", normalize("NFKC", text).casefold())
     return f" {' '.join(map(_spelling, found))} "
 
 def _spelling(word: str) -> str:
@@ -117,11 +98,7 @@ def _spelling(word: str) -> str:
     return NUMBER_WORDS.get(word, word)
 
 def grounded(value: Any, question: str) -> bool:
-    """Whether a value stands in the question, on word boundaries; Booleans and null need not.
-
-    >>> grounded(3, "for three days"), grounded(1000, "1,000 euros"), grounded("art", "a party")
-    (True, True, False)
-    """
+    """Whether a value stands in the question, on word boundaries; Booleans and null need not."""
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, (list, dict)):
@@ -130,7 +107,6 @@ def grounded(value: Any, question: str) -> bool:
     wanted = words(str(value))
     return bool(wanted.strip()) and wanted in words(question)
 
-# ------------------------------------------------------------------------------ Solver
 @dataclass(frozen=True)
 class SolverReward:
     """The parts of R_S, each in [0, 1]."""
@@ -148,11 +124,7 @@ def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:
     return SolverReward(fmt, r_acc(answer.calls, gold) if answer.think else 0.0)
 
 def r_acc(predicted: list[Call], gold: list[Call]) -> float:
-    """Each gold call takes its best unused prediction; mean over gold, divided for calls too many.
-
-    >>> r_acc([Call("f", {"x": 1}), Call("g", {})], [Call("f", {"x": 1})])
-    0.8
-    """
+    """Mean over gold calls of the best unused prediction's score, divided for calls too many."""
     unused, scores = list(predicted), []
     for wanted in gold:
         best = max(unused, key=lambda call: pair_score(call, wanted), default=None)
@@ -163,11 +135,7 @@ def r_acc(predicted: list[Call], gold: list[Call]) -> float:
     return sum(scores) / len(gold) / (1 + EXTRA_CALL * extra) if gold else 0.0
 
 def pair_score(predicted: Call, gold: Call) -> float:
-    """.2 name + .3 F1 of argument names + .5 share of equal values among the common names.
-
-    >>> pair_score(Call("f", {"x": 1, "y": 2}), Call("f", {"x": 1, "z": 2}))  # .2 + .3 * .5 + .5
-    0.85
-    """
+    """.2 name + .3 F1 of argument names + .5 share of equal values among the common names."""
     common = predicted.arguments.keys() & gold.arguments.keys()
     total = len(predicted.arguments) + len(gold.arguments)
     keys = 2 * len(common) / total if total else 1.0
@@ -176,17 +144,11 @@ def pair_score(predicted: Call, gold: Call) -> float:
     return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equal for the Solver's reward: numbers also in text ("5" = 5), text but for runs of blanks.
-
-    >>> same_value("5", 5), same_value("New  York", "New York"), same_value(True, 1)
-    (True, True, False)
-    """
-    if type(a) in (int, float, str) and type(b) in (int, float, str):  # a Boolean is no number
-        x, y = _number(a), _number(b)
-        if x is not None and y is not None:
-            return abs(x - y) <= 1e-9
-        return str(a).split() == str(b).split()
-    return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
+    """Equal for the Solver's reward: numbers also as text ("5" = 5), text up to runs of blanks."""
+    if not {type(a), type(b)} <= {int, float, str}:  # a Boolean is no number
+        return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
+    x, y = _number(a), _number(b)
+    return str(a).split() == str(b).split() if None in (x, y) else abs(x - y) <= 1e-9
 
 def _number(value: int | float | str) -> float | None:
     if isinstance(value, str) and not re.fullmatch(r"\s*-?[0-9]{1,12}(\.[0-9]{1,12})?\s*", value):
@@ -194,9 +156,5 @@ def _number(value: int | float | str) -> float | None:
     return float(value) if isinstance(value, str) or abs(value) < 1e15 else None  # exact in a float
 
 def means(parts: list) -> dict[str, float]:
-    """The mean of each named part of some rewards.
-
-    >>> means([SolverReward(fmt=1.0, acc=0.5), SolverReward(fmt=0.0, acc=0.5)])
-    {'fmt': 0.5, 'acc': 0.5}
-    """
+    """The mean of each named part of some rewards."""
     return {f.name: sum(getattr(p, f.name) for p in parts) / len(parts) for f in fields(parts[0])}

@@ -29,6 +29,7 @@ from typing import Iterable, Iterator
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors import SafetensorError
 from transformers import (AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
@@ -56,7 +57,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
                                                      use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         found = os.path.isdir(name)
         what = "holds no usable model" if found else "is neither a folder nor in the cache"
         raise UnusableModel(

@@ -10,9 +10,9 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
-Each phase is a function of files: it reads checkpoints, writes its result under a temporary name,
-and renames it.  A run that was stopped continues with the same command: finished phases are left
-alone, an unfinished one starts again from its own seed, so the end is the same.
+Each phase is a function of files: it reads checkpoints and writes its result whole.  A run that was
+stopped continues with the same command: finished phases are left alone, an unfinished one starts
+again from its own seed, so the end is the same.
 
     runs/NAME/config.json  log.jsonl  report.png
     runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
@@ -71,9 +71,9 @@ class Config(GRPOConfig):
     eval_tasks: int = option(100, "how many of them")
 
 # What differs for the model that ships: a million parameters learn in larger steps.
-TINY = dict(lr=3e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=20,
-            generator_prompts=8, solver_steps=40, solver_prompts=16, p_large_menu=0.2,
-            candidates=384, select=384, eval_tasks=480)
+TINY = dict(lr=3e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=30,
+            generator_prompts=8, solver_steps=60, solver_prompts=16, p_large_menu=0.2,
+            candidates=800, select=800, eval_tasks=480)
 SMOKE = dict(iterations=1, generator_steps=1, generator_prompts=2, solver_steps=1,
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
@@ -114,14 +114,14 @@ class Run:
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             rng = random.Random(seed)
-            specs = [generator.sample_spec(rng, cfg.p_large_menu)
-                     for _ in range(cfg.generator_prompts)]
+            specs = self.specs(rng, cfg.generator_prompts)
             rollouts = self.ask(player, map(generator.prompt, specs), cfg.group, seed)
             drafts = [generator.parse(player.text(r)) for r in rollouts]
-            return rollouts, *self.reward_drafts(frozen, drafts, repeat(specs, cfg.group), seed)
+            spec_of = [spec for spec in specs for _ in range(cfg.group)]
+            return rollouts, *self.reward_drafts(frozen, drafts, spec_of, seed)
 
-        shown = ("reward", "usable", "p", "entropy")
-        return self.train(k, "generator", generator_at, cfg.generator_steps, turn, shown)
+        return self.train(k, "generator", generator_at, cfg.generator_steps, turn,
+                          shown=("reward", "usable", "p", "entropy"))
 
     def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
@@ -129,7 +129,7 @@ class Run:
         if (here / "tasks.jsonl").exists():
             return eval.load_tasks(here / "tasks.jsonl")
         rng, writer, frozen = random.Random(seed), self.player(generator_at), self.player(solver_at)
-        specs = [generator.sample_spec(rng, cfg.p_large_menu) for _ in range(cfg.candidates)]
+        specs = self.specs(rng, cfg.candidates)
         texts = map(writer.text, self.ask(writer, map(generator.prompt, specs), 1, seed))
         candidates = [curate.candidate(f"{k}-{i:05d}", spec, generator.parse(text))
                       for i, (spec, text) in enumerate(zip(specs, texts))]
@@ -156,12 +156,12 @@ class Run:
             first = step * cfg.solver_prompts
             batch = [tasks[i % len(tasks)] for i in range(first, first + cfg.solver_prompts)]
             rollouts = self.ask(player, map(solver.prompt, batch), cfg.group, seed)
-            answers = [solver.parse(player.text(r)) for r in rollouts]
-            return rollouts, [rewards.solver_reward(answer, task.calls) for answer, task
-                              in zip(answers, repeat(batch, cfg.group))], {}
+            gold = [task.calls for task in batch for _ in range(cfg.group)]
+            return rollouts, [rewards.solver_reward(solver.parse(player.text(r)), calls)
+                              for r, calls in zip(rollouts, gold)], {}
 
-        shown = ("reward", "acc", "zero_advantage_groups", "entropy")
-        return self.train(k, "solver", solver_at, cfg.solver_steps, turn, shown)
+        return self.train(k, "solver", solver_at, cfg.solver_steps, turn,
+                          shown=("reward", "acc", "zero_advantage_groups", "entropy"))
 
     def train(self, k: int, role: str, start: str, steps: int, turn: Callable, shown: tuple) -> str:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
@@ -188,7 +188,7 @@ class Run:
             tasks = eval.load_tasks(self.cfg.heldout)[:self.cfg.eval_tasks]
             right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens)
             print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
-            write_whole(out, json.dumps(dict(zip((task.id for task in tasks), right))))
+            write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
                       ) -> tuple[list[rewards.GeneratorReward], dict[str, float]]:
@@ -198,32 +198,30 @@ class Run:
                   if task and curate.structural_reason(task, specs[i]) is None]
         rates = self.pass_rates(frozen, [tasks[i] for i in usable], seed)
         judged = rewards.r_sem(frozen.digit_logits(solver.judge_prompt(tasks[i]) for i in usable))
-        measured = {i: (rewards.r_diff(p, self.cfg.probe), sem)
-                    for i, p, sem in zip(usable, rates, judged)}
-        return ([rewards.generator_reward(draft, *measured.get(i, (0.0, 0.0)))
-                 for i, draft in enumerate(drafts)],
-                {"usable": len(usable) / len(drafts), "p": sum(rates) / max(len(rates), 1)})
+        diff = dict(zip(usable, (rewards.r_diff(p, self.cfg.probe) for p in rates)))
+        sem = dict(zip(usable, judged))
+        parts = [rewards.generator_reward(draft, diff.get(i, 0.0), sem.get(i, 0.0))
+                 for i, draft in enumerate(drafts)]
+        return parts, {"usable": len(usable) / len(drafts), "p": sum(rates) / max(len(rates), 1)}
+
+    def specs(self, rng: random.Random, count: int) -> list[Spec]:
+        """Specs for the Generator."""
+        return [generator.sample_spec(rng, self.cfg.p_large_menu) for _ in range(count)]
 
     def pass_rates(self, frozen: Player, tasks: list[Task], seed: int) -> list[float]:
         """For each task p, the share of the Solver's K answers that are the gold answer."""
-        K = self.cfg.probe
-        chats = map(solver.prompt, tasks)
+        K, chats = self.cfg.probe, map(solver.prompt, tasks)
         rollouts = self.ask(frozen, chats, K, seed, self.cfg.probe_temperature)
         answers = [solver.parse(frozen.text(r)).calls for r in rollouts]
-        return [curate.pass_rate(answers[i * K:(i + 1) * K], task.calls)
-                for i, task in enumerate(tasks)]
+        return [curate.pass_rate(answers[i * K:i * K + K], t.calls) for i, t in enumerate(tasks)]
 
     def ask(self, player: Player, chats: Iterable, group: int, seed: int,
             temperature: float | None = None) -> list[Rollout]:
         """`group` completions of each chat, by default at the training temperature."""
-        return player.ask(chats, group, self.cfg.max_new_tokens,
-                          temperature or self.cfg.temperature, seed)
+        temperature = temperature or self.cfg.temperature
+        return player.ask(chats, group, self.cfg.max_new_tokens, temperature, seed)
 
 # ------------------------------------------------------------------------------ small helpers
-def repeat(items: list, times: int) -> list:
-    """Each item `times` times in a row: the prompt-major order of rollouts."""
-    return [item for item in items for _ in range(times)]
-
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
@@ -236,7 +234,7 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 def write_jsonl(path: Path, items: Iterable[dict]) -> None:
-    """One JSON object a line."""
+    """The same, one JSON object a line."""
     write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
 
 class Log:

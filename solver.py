@@ -1,26 +1,17 @@
 """The Solver: a question and a menu become a prompt; a completion becomes calls or a named reason.
 
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
+Our decision: one prompt wherever the Solver acts; the released code has three that differ.
 
-Our decision: one prompt for the difficulty probe, verification, training, evaluation and the command
-line below.  The released code has three that differ.
-
-One raw example of a completion:
-
-    <think>
-    The request needs get_weather.
-    </think>
-    <tool_call_answer>
-    [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
-    </tool_call_answer>
+One raw example of a completion (for the line breaks see SYSTEM), and the command:
+    <think>The request needs get_weather.</think>
+    <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
 
     python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
 """
-from __future__ import annotations
-
-import argparse
 import json
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +19,8 @@ from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value
 from generator import Task
 from rollout import Player, UnusableModel
 
-SYSTEM = """\
-You call tools. You never answer a request yourself: you choose tools from the menu and take the \
-values of their arguments from the request.
+SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
+and take the values of their arguments from the request.
 Reply in exactly this form:
 <think>
 which tools the request needs
@@ -39,10 +29,9 @@ which tools the request needs
 [{"name": "tool_name", "arguments": {"argument_name": "value"}}]
 </tool_call_answer>"""
 
-JUDGE_SYSTEM = """\
-You rate tasks for a tool-calling assistant. A good task has a natural, clear request, a sensible \
-menu, and an answer that follows from the request alone. Rate from 1 (useless) to 5 (excellent). \
-Reply with one digit."""
+JUDGE_SYSTEM = """You rate tasks for a tool-calling assistant. A good task has a natural, clear \
+request, a sensible menu, and an answer that follows from the request alone. Rate from 1 (useless) \
+to 5 (excellent). Reply with one digit."""
 
 @dataclass(frozen=True)
 class Answer:
@@ -72,8 +61,6 @@ def parse(completion: str) -> Answer:
 
     >>> parse("<tool_call_answer>[{'name': 'f'}]</tool_call_answer>")
     Answer(think=False, tag=True, parsed=True, calls=[Call(name='f', arguments={})], reason=None)
-    >>> parse("The answer is 42.").reason
-    'no tool_call_answer'
     """
     think = last_block(completion, "think") is not None
     block = last_block(completion, "tool_call_answer")
@@ -87,8 +74,7 @@ def parse(completion: str) -> Answer:
 
 def main() -> None:
     """Print the calls that answer one question, as JSON; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("question")
     parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
     parser.add_argument("--tools", required=True, help="JSON file with the menu")
@@ -102,9 +88,8 @@ def main() -> None:
         parser.error(f"{a.tools}: {reason}")
     except (OSError, UnicodeDecodeError, UnusableModel) as error:
         parser.error(str(error))
-    task = Task("", a.question, tools, [])
-    (rollout,) = player.ask([prompt(task)], 1, a.max_new_tokens, temperature=0)
-    answer = parse(player.text(rollout))
+    chats = [prompt(Task("", a.question, tools, []))]
+    answer = parse(player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0]))
     if not answer.calls:
         sys.exit(f"no call: {answer.reason}")
     print(json.dumps([call.to_json() for call in answer.calls]))

@@ -117,3 +117,8 @@ def test_calls_match_in_any_order_but_none_may_be_missing_or_extra():
 )
 def test_equal_means_equal_json(value, same):
     assert exact_match([Call("f", {"x": value})], [F]) is same
+
+
+def test_brackets_inside_text_do_not_hide_deep_nesting():
+    with pytest.raises(Malformed, match="nested too deep"):
+        parse_value('["' + "]" * 905 + '",' + "[" * 900 + "]" * 900 + "]")

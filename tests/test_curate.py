@@ -125,3 +125,8 @@ def test_selection_never_gives_more_than_asked_and_accounts_for_every_candidate(
     assert [
         c.id for c in curate.select(again, size)
     ] == selected  # the order of arrival does not matter
+
+
+def test_questions_in_other_scripts_are_told_apart():
+    one, seven = (replace(TASK, question=f"{word} Paris") for word in "一七")
+    assert curate.signature(one) != curate.signature(seven)

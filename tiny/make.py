@@ -1,14 +1,15 @@
-"""Make the base model that ships: procedurally written text -> tokenizer -> a Qwen2 of about a million parameters.
+"""Make the base model that ships, from nothing: text written by program, tokenizer, model.
 
-    python tiny/make.py                 # writes config, weights, tokenizer and heldout.jsonl beside this file
+    python tiny/make.py      # writes config, weights, tokenizer and heldout.jsonl beside this file
 
-The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge, and it is weak
-on purpose, in two ways.  In skill: what is hard (several arguments, large menus, two calls, optional arguments,
-near-twins in the menu, dialogues) is rare in its text and common in heldout.jsonl.  By noise: in the last part of
-the training a share of the texts has a wrong tool, a lost argument, broken JSON and the like.
+The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
+and it is weak on purpose.  In skill: what is hard (several arguments, large menus, two calls,
+optional arguments, near-twins in the menu, dialogues) is rare in its text and common in
+heldout.jsonl.  By noise: in the last part of the training some texts have a wrong tool, a lost
+argument, broken JSON and the like.
 
-Nothing in heldout.jsonl was seen: no tool name, no value and no set of two or more arguments of it is in the text.
-Which ones are kept out is decided by a checksum (`held`), so both sides can draw from one world.
+Nothing in heldout.jsonl was seen: no tool name, no value, no set of two or more arguments of it is
+in the text.  A checksum decides what is kept out (`held`), so both sides draw from one world.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import solver  # noqa: E402
 from ast_match import Call, Tool  # noqa: E402
 from generator import DOMAINS, Spec, Task  # noqa: E402
 
-# ------------------------------------------------------------------------------------------ the world
+# ------------------------------------------------------------------------------ the world
 NOUNS = {
     "finance": "stock payment invoice budget loan portfolio",
     "healthcare": "patient prescription diagnosis clinic " "vaccine symptom",
@@ -136,7 +137,7 @@ class World:
         self.rng, self.heldout, self.weights = rng, heldout, weights
 
     def pick(self, draw: Callable[[], tuple], tries: int = 10_000) -> Any:
-        """Draw (item, key) until the key is on our side of the world or free (None); None after `tries`."""
+        """Draw (item, key) until the key is on our side or free (None); None after `tries`."""
         for _ in range(tries):
             item, key = draw()
             if key is None or held(key) == self.heldout:
@@ -163,7 +164,7 @@ class World:
         return self.pick(draw)
 
     def tool(self, domain: str, count: int, taken: set[str], twin_of: str | None = None) -> Tool:
-        """A tool of `count` arguments with a new name; a twin shares its verb or noun with another tool."""
+        """A tool of `count` arguments with a new name; a twin shares verb or noun with another."""
         rng, nouns = self.rng, NOUNS[domain].split()
 
         def draw_name():
@@ -199,7 +200,7 @@ class World:
         )
 
     def phrase(self, tool: Tool, arguments: dict) -> str:
-        """What a user says to have this call made; a form that two arguments of the tool share is not used."""
+        """What a user says to have this call made, in forms that no other argument could have."""
         rng = self.rng
         verb, noun = tool.name.split("_")
         words = [f"{rng.choice(VERBS[verb])} {noun}"]
@@ -262,7 +263,7 @@ def base_spec(rng: random.Random) -> Spec:
     return Spec(rng.choice(DOMAINS), context, menu_size, calls)
 
 
-# ------------------------------------------------------------------------------------------ the text
+# ------------------------------------------------------------------------------ the text
 def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str]:
     """A Solver prompt and completion; with probability `noise` one thing in it is wrong."""
     rng = world.rng
@@ -290,7 +291,8 @@ def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str
     if flaw == "json":
         cut = rng.randrange(len(text) // 2, len(text))
         text = text[:cut] + text[cut + 1 :]
-    text = f"<think>\nThe request needs {names}.\n</think>\n<tool_call_answer>\n{text}\n</tool_call_answer>"
+    think = f"<think>\nThe request needs {names}.\n</think>"
+    text = f"{think}\n<tool_call_answer>\n{text}\n</tool_call_answer>"
     if flaw == "tag":
         text = text.replace(
             rng.choice(["<tool_call_answer>\n", "\n</tool_call_answer>", "<think>\n"]), ""
@@ -299,7 +301,7 @@ def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str
 
 
 def flawed(world: World, task: Task) -> tuple[Task, str | None]:
-    """A task with one thing wrong in its content, as a weak Generator writes it; and a flaw of form, if any."""
+    """A task with one thing wrong, as a weak Generator writes it, and the name of the flaw."""
     rng = world.rng
     flaw = rng.choice(["menu", "value", "missing", "extra", "tool", "json", "block"])
     tools, calls = list(task.tools), [Call(c.name, dict(c.arguments)) for c in task.calls]
@@ -320,7 +322,8 @@ def flawed(world: World, task: Task) -> tuple[Task, str | None]:
 
 def outline(tool: Tool) -> str:
     """A tool in short, as the Generator plans it; an optional argument has a question mark."""
-    return f"{tool.name}({', '.join(a if a in tool.required else a + '?' for a in tool.parameters)})"
+    names = [a if a in tool.required else a + "?" for a in tool.parameters]
+    return f"{tool.name}({', '.join(names)})"
 
 
 def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[list[dict], str]:
@@ -336,7 +339,8 @@ def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[
         menu = menu[:cut] + menu[cut + 1 :]
     text = (
         f"<think>\n{think}\n</think>\n<question>\n{task.question}\n</question>\n"
-        f"<available_tools>\n{menu}\n</available_tools>\n<tool_call_answer>\n{answer}\n</tool_call_answer>"
+        f"<available_tools>\n{menu}\n</available_tools>\n"
+        f"<tool_call_answer>\n{answer}\n</tool_call_answer>"
     )
     if flaw == "block":
         text = text.replace(
@@ -346,7 +350,7 @@ def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[
 
 
 def judge_text(world: World, task: Task) -> tuple[list[dict], str]:
-    """A judge prompt and its digit: 4 or 5 for a clean task, 1 to 3 for a flawed one, a guess in a quarter."""
+    """A judge prompt and its digit: 4 or 5 if clean, 1 to 3 if flawed, a guess in a quarter."""
     rng = world.rng
     score = rng.choice([4, 5, 5])
     if rng.random() < 0.5:
@@ -365,12 +369,13 @@ def write(world: World, noise: float) -> tuple[list[dict], str]:
     return generator_text(world, spec, task, noise) if role < 0.9 else judge_text(world, task)
 
 
-# ------------------------------------------------------------------------------------------ the tokenizer
+# ------------------------------------------------------------------------------ the tokenizer
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
-    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}{% if m['role'] != 'system' %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the text and carries nothing
+GLUE = [  # the scaffolding of JSON and tags, a token each
     '[{"name": "',
     '{"name": "',
     '", "description": "',
@@ -418,7 +423,7 @@ GLUE = [  # the scaffolding of JSON and tags, a token each: it is most of the te
 
 
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE in which a word is one token with or without its blank, and values never swallow a blank."""
+    """A byte-level BPE; words may take their blank along, values (capitals, digits) never do."""
     tok = Tokenizer(models.BPE())
     tok.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -455,9 +460,9 @@ def encode(tokenizer: PreTrainedTokenizerFast, messages: list[dict], completion:
     return tokenizer(text + completion + "<|im_end|>", add_special_tokens=False)["input_ids"]
 
 
-# ------------------------------------------------------------------------------------------ the model
+# ------------------------------------------------------------------------------ the model
 def make_model(vocabulary: int, eos: int, pad: int) -> Qwen2ForCausalLM:
-    """A Qwen2 small enough for a laptop; many small heads, because copying values is what takes longest to learn."""
+    """A Qwen2 small enough for a laptop; many small heads, since copying is learned last."""
     return Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=vocabulary,
@@ -479,7 +484,7 @@ def make_model(vocabulary: int, eos: int, pad: int) -> Qwen2ForCausalLM:
 def copy_batch(
     rows: int, length: int, vocabulary: int, gen: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random ids, a gap of random ids, the same ids again; only the second copy is a label.  Two (rows, L) tensors."""
+    """Random ids, a gap, the same ids again; only the second copy is a label.  Two (rows, L)."""
     ids = torch.randint(0, vocabulary, (rows, length), generator=gen)
     gap = torch.randint(
         0, vocabulary, (rows, int(torch.randint(0, 40, (1,), generator=gen))), generator=gen
@@ -502,7 +507,7 @@ def text_batches(texts: list[list[int]], rows: int, pad: int, rng: random.Random
 
 
 def train(model: Qwen2ForCausalLM, batches, steps: int, lr: float, name: str, decay: bool) -> None:
-    """Plain next-token training with AdamW; the rate warms up and, with `decay`, falls to a tenth by a cosine."""
+    """Next-token training with AdamW; with `decay` the rate falls to a tenth by a cosine."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     began = time.time()
     for step in range(steps):
@@ -553,7 +558,8 @@ def main() -> None:
     clean, noisy = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, noisy))
     model = make_model(size, tokenizer.eos_token_id, pad)
     print(
-        f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens, {sum(map(len, clean)) / len(clean):.0f} a text"
+        f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens in the vocabulary, "
+        f"{sum(map(len, clean)) / len(clean):.0f} in a text"
     )
 
     def copies():
