@@ -29,7 +29,8 @@ def load_tasks(path: str | Path) -> list[Task]:
         raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file of tasks.") from None
     for n, line in enumerate(lines, 1):
         try:
-            tasks.append(Task.from_json(plain(json.loads(line))))
+            if line.strip():
+                tasks.append(Task.from_json(plain(json.loads(line))))
         except (ValueError, RecursionError) as e:  # Malformed is a ValueError
             raise Malformed(f"{path}, line {n}: {e}. The head of eval.py shows the form.") from None
     if not tasks:

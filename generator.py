@@ -108,6 +108,11 @@ def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
         menu_size = rng.randint(5, 8) if rng.random() < p_large_menu else rng.randint(2, 4)
     return Spec(domain, context, menu_size, calls)
 
+def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
+    """The same `count` specs for the same seed."""
+    rng = random.Random(seed)
+    return [sample_spec(rng, p_large_menu) for _ in range(count)]
+
 def prompt(spec: Spec) -> list[dict[str, str]]:
     """Chat messages that ask for one task."""
     user = (f"Domain: {spec.domain}\nContext: {spec.context}\nTools in the menu: {spec.menu_size}\n"

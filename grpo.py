@@ -8,10 +8,9 @@ al. 2025; dapo: Yu et al. 2025.
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         an estimate of the KL, never negative
 
-On policy (one update a batch, as in the paper) pi_old is pi: the ratio is 1 and only its gradient
-counts.  Options that change nothing there (GSPO, CISPO) are left out.
+With one update a batch, as in the paper, pi_old is pi: the ratio is 1 and only its gradient counts;
+options that change nothing there (GSPO, CISPO) are left out.  Our decisions:
 
-Our decisions:
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient; its completions continue on its keys and
      values.  `shared=False` is the plain way, prompt and completion in one row: the same gradient.
@@ -19,7 +18,6 @@ Our decisions:
      denominator keeps them.
 
 Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden size, V vocabulary.
-Two completions of one prompt, rewarded 0 and 1:
 
     >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
     tensor([[-0.5000,  0.5000]])
@@ -59,14 +57,8 @@ class GRPOConfig:
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)"""
-    centred = rewards - rewards.mean(1, keepdim=True)
-    if scale == "group":
-        return centred / (rewards.std(1, keepdim=True) + EPS)
-    if scale == "batch":
-        return centred / (rewards.std() + EPS)
-    if scale == "none":
-        return centred
-    raise ValueError(f"scale is {scale!r}: choose group, batch or none")
+    divisor = {"group": rewards.std(1, keepdim=True) + EPS, "batch": rewards.std() + EPS, "none": 1.0}
+    return (rewards - rewards.mean(1, keepdim=True)) / divisor[scale]
 
 # ------------------------------------------------------------------------------ log-probabilities
 def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
@@ -107,10 +99,7 @@ def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     return torch.cat([first, rest.last_hidden_state], 1)
 
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
-    """(M, E) hidden states, (M,) ids -> (M,) log-probabilities and entropies, in chunks.
-
-    At most one chunk of (M, V) logits is alive; backward computes it again.
-    """
+    """(M, E), (M,) -> (M,) log-probabilities and entropies; one chunk of (M, V) is alive at a time."""
     def of_chunk(hidden, ids):
         logps = (head(hidden).float() / temperature).log_softmax(-1)
         with torch.no_grad():
@@ -136,19 +125,11 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
            ) -> torch.Tensor:
-    """What these rows contribute to the batch's loss; `rows` and `tokens` count the whole batch.
-
-    grpo: mean over rows of their token means.  dapo: mean over tokens.  dr_grpo: sum over tokens by
-    rows * max_new_tokens.
-    """
+    """What these rows contribute to the batch's loss; `rows` and `tokens` count the whole batch."""
     per_row = (per_token * mask).sum(1)
-    if cfg.loss == "grpo":
-        return (per_row / mask.sum(1).clamp(min=1)).sum() / rows
-    if cfg.loss == "dapo":
-        return per_row.sum() / tokens
-    if cfg.loss == "dr_grpo":
-        return per_row.sum() / (rows * cfg.max_new_tokens)
-    raise ValueError(f"loss is {cfg.loss!r}: choose grpo, dr_grpo or dapo")
+    return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # mean of the rows' means
+            "dapo": per_row.sum() / tokens,  # mean of all tokens
+            "dr_grpo": per_row.sum() / (rows * cfg.max_new_tokens)}[cfg.loss]  # a constant
 
 # ------------------------------------------------------------------------------ one step
 def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor,

@@ -49,17 +49,14 @@ class UnusableModel(ValueError):
 
 # ------------------------------------------------------------------------------ model and prompt
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model (float32) and its tokenizer, from a folder or a hub name.
-
-    Safetensors only, no remote code.  Raises `UnusableModel`.
-    """
+    """A float32 model and its tokenizer; safetensors only, no remote code.  UnusableModel if not."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
                                                      use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
-        found = os.path.isdir(name)
-        what = "holds no usable model" if found else "is neither a folder nor in the cache"
+        here = os.path.isdir(name)
+        what = "holds no usable model" if here else "is neither a folder nor in the cache"
         raise UnusableModel(
             f"--model {name} {what} ({str(error).splitlines()[0][:120]}). Name a folder with "
             "config.json and *.safetensors, or go online once to fill the cache; "
@@ -196,11 +193,8 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
 def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
            temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
            ) -> list[Rollout]:
-    """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy.
-
-    Prompts of similar length share a batch of at most `max_rows` rows.
-    """
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy."""
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
     size, done = max(1, max_rows // group), {}
     with rollout_mode(model):
         for chosen in (by_length[i:i + size] for i in range(0, len(prompts), size)):
@@ -237,12 +231,9 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
     return [Rollout(prompts[r // group], c, c[-1] in end) for r, c in enumerate(completions)]
 
 def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor, int] | None:
-    """Groups and rows to go on with, when at least a quarter of the rows can go; else None.
-
-    All groups keep as many rows as the fullest has alive, so that shapes stay rectangular.
-    """
+    """Groups, rows, rows a group to go on with, if a quarter of the rows can go; else None."""
     table = alive.view(-1, group)
-    groups, width = table.any(1).nonzero()[:, 0], int(table.sum(1).max())
+    groups, width = table.any(1).nonzero()[:, 0], int(table.sum(1).max())  # as the fullest group
     if len(groups) * width > 0.75 * len(alive):
         return None
     living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)[:, :width]

@@ -10,9 +10,8 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
-Each phase is a function of files: it reads checkpoints and writes its result whole.  A run that was
-stopped continues with the same command: finished phases are left alone, an unfinished one starts
-again from its own seed, so the end is the same.
+Each phase reads files and writes its result whole.  A run that was stopped continues with the same
+command: finished phases are left alone, an unfinished one starts again from its own seed.
 
     runs/NAME/config.json  log.jsonl  report.png
     runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
@@ -22,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import random
 import sys
 import time
 import zlib
@@ -113,8 +111,7 @@ class Run:
         cfg, frozen = self.cfg, self.player(solver_at)
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
-            rng = random.Random(seed)
-            specs = self.specs(rng, cfg.generator_prompts)
+            specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
             rollouts = self.ask(player, map(generator.prompt, specs), cfg.group, seed)
             drafts = [generator.parse(player.text(r)) for r in rollouts]
             spec_of = [spec for spec in specs for _ in range(cfg.group)]
@@ -128,8 +125,8 @@ class Run:
         cfg, seed, here = self.cfg, phase_seed(self.cfg.seed, k, "curate"), self.folder / f"iter{k}"
         if (here / "tasks.jsonl").exists():
             return eval.load_tasks(here / "tasks.jsonl")
-        rng, writer, frozen = random.Random(seed), self.player(generator_at), self.player(solver_at)
-        specs = self.specs(rng, cfg.candidates)
+        writer, frozen = self.player(generator_at), self.player(solver_at)
+        specs = generator.sample_specs(seed, cfg.candidates, cfg.p_large_menu)
         texts = map(writer.text, self.ask(writer, map(generator.prompt, specs), 1, seed))
         candidates = [curate.candidate(f"{k}-{i:05d}", spec, generator.parse(text))
                       for i, (spec, text) in enumerate(zip(specs, texts))]
@@ -204,22 +201,17 @@ class Run:
                  for i, draft in enumerate(drafts)]
         return parts, {"usable": len(usable) / len(drafts), "p": sum(rates) / max(len(rates), 1)}
 
-    def specs(self, rng: random.Random, count: int) -> list[Spec]:
-        """Specs for the Generator."""
-        return [generator.sample_spec(rng, self.cfg.p_large_menu) for _ in range(count)]
-
     def pass_rates(self, frozen: Player, tasks: list[Task], seed: int) -> list[float]:
         """For each task p, the share of the Solver's K answers that are the gold answer."""
-        K, chats = self.cfg.probe, map(solver.prompt, tasks)
-        rollouts = self.ask(frozen, chats, K, seed, self.cfg.probe_temperature)
+        cfg, K = self.cfg, self.cfg.probe
+        rollouts = frozen.ask(map(solver.prompt, tasks), K, cfg.max_new_tokens,
+                              cfg.probe_temperature, seed)
         answers = [solver.parse(frozen.text(r)).calls for r in rollouts]
         return [curate.pass_rate(answers[i * K:i * K + K], t.calls) for i, t in enumerate(tasks)]
 
-    def ask(self, player: Player, chats: Iterable, group: int, seed: int,
-            temperature: float | None = None) -> list[Rollout]:
-        """`group` completions of each chat, by default at the training temperature."""
-        temperature = temperature or self.cfg.temperature
-        return player.ask(chats, group, self.cfg.max_new_tokens, temperature, seed)
+    def ask(self, player: Player, chats: Iterable, group: int, seed: int) -> list[Rollout]:
+        """`group` completions of each chat at the training temperature."""
+        return player.ask(chats, group, self.cfg.max_new_tokens, self.cfg.temperature, seed)
 
 # ------------------------------------------------------------------------------ small helpers
 def phase_seed(seed: int, k: int, what: str) -> int:
@@ -244,7 +236,8 @@ class Log:
         self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
         self.step, self.bar, self.shown, self.began = 0, None, (), time.time()
         if self.path.exists():
-            old = map(json.loads, self.path.read_text().splitlines())
+            whole = self.path.read_text().rpartition("\n")[0]  # without a line that a kill cut off
+            old = map(json.loads, whole.splitlines())
             write_jsonl(self.path, [x for x in old if not self.where.items() <= x.items()])
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
