@@ -22,7 +22,7 @@ MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 50  # brackets open at once; the parsers below recurse once a bracket
 
 class Malformed(ValueError):
-    """Text that is not what it should be.  The message is the reason, in a few constant words."""
+    """Something read is not what it should be; the message names the reason in a few words."""
 
 @dataclass(frozen=True)
 class Call:

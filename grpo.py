@@ -57,10 +57,10 @@ class GRPOConfig:
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)"""
-    divisor = {"group": rewards.std(1, keepdim=True) + EPS, "batch": rewards.std() + EPS, "none": 1.0}
+    divisor = {"group": rewards.std(1, keepdim=True) + EPS, "batch": rewards.std() + EPS,
+               "none": 1.0}
     return (rewards - rewards.mean(1, keepdim=True)) / divisor[scale]
 
-# ------------------------------------------------------------------------------ log-probabilities
 def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
@@ -99,7 +99,7 @@ def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     return torch.cat([first, rest.last_hidden_state], 1)
 
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
-    """(M, E), (M,) -> (M,) log-probabilities and entropies; one chunk of (M, V) is alive at a time."""
+    """(M, E), (M,) -> (M,) log-probabilities and entropies; one chunk of (M, V) alive at a time."""
     def of_chunk(hidden, ids):
         logps = (head(hidden).float() / temperature).log_softmax(-1)
         with torch.no_grad():
@@ -112,7 +112,6 @@ def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) ->
              for h, i in zip(hidden.split(size), ids.split(size))]
     return tuple(map(torch.cat, zip(*parts)))
 
-# ------------------------------------------------------------------------------ loss
 def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
                advantage: torch.Tensor, cfg: GRPOConfig) -> tuple[torch.Tensor, ...]:
     """Loss, KL and "was clipped" of each token; advantage (R,), all else (R, C)."""
@@ -131,7 +130,6 @@ def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: i
             "dapo": per_row.sum() / tokens,  # mean of all tokens
             "dr_grpo": per_row.sum() / (rows * cfg.max_new_tokens)}[cfg.loss]  # a constant
 
-# ------------------------------------------------------------------------------ one step
 def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor,
              cfg: GRPOConfig, reference: PreTrainedModel | None = None,
              old: list[torch.Tensor] | None = None) -> dict[str, float]:

@@ -47,9 +47,8 @@ class Rollout:
 class UnusableModel(ValueError):
     """The model cannot be found, read, or served; the message says what to do."""
 
-# ------------------------------------------------------------------------------ model and prompt
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A float32 model and its tokenizer; safetensors only, no remote code.  UnusableModel if not."""
+    """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
@@ -114,7 +113,6 @@ def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tens
     positions = torch.arange(width, device=device) - (width - lengths)[:, None]
     return ids, positions >= 0, positions.clamp(min=0)
 
-# ------------------------------------------------------------------------------ attention
 class GroupCache:
     """Keys and values of N prompts, each stored once, and of the R rows that continue them."""
 
@@ -188,7 +186,6 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(attention)
         model.train(training)
 
-# ------------------------------------------------------------------------------ the rollout
 @torch.inference_mode()
 def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
            temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256

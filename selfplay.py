@@ -79,13 +79,9 @@ CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
 LEAST = {"seed": 0, "group": 2, "temperature": 0.01, "probe_temperature": 0.01}  # others: 1 or 0.0
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
-class BadRun(Exception):
-    """The run folder belongs to another run; the message says what to do."""
-
 class Empty(Exception):
     """A phase had nothing to work on; the message says what to change."""
 
-# ------------------------------------------------------------------------------ the loop
 def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     run = Run(cfg, folder)
@@ -213,7 +209,6 @@ class Run:
         """`group` completions of each chat at the training temperature."""
         return player.ask(chats, group, self.cfg.max_new_tokens, self.cfg.temperature, seed)
 
-# ------------------------------------------------------------------------------ small helpers
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
@@ -255,7 +250,6 @@ class Log:
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
 
-# ------------------------------------------------------------------------------ command line
 def flag(name: str) -> str:
     """The option of a field of Config."""
     return "--" + name.replace("_", "-")
@@ -291,8 +285,8 @@ def open_folder(cfg: Config) -> Path:
         changed = [f"{flag(key)} was {found.get(key)}, is {value}"
                    for key, value in wanted.items() if found.get(key) != value]
         if changed:
-            raise BadRun(f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
-                         "Name this run with --run NAME, or delete the folder.")
+            raise Malformed(f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
+                            "Name this run with --run NAME, or delete the folder.")
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
 
@@ -301,7 +295,7 @@ def main() -> int:
     cfg = parse_arguments()
     try:
         selfplay(cfg, open_folder(cfg))
-    except (Malformed, UnusableModel, BadRun, Empty) as error:
+    except (Malformed, UnusableModel, Empty) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)
         return 3 if isinstance(error, Empty) else 2
     except KeyboardInterrupt:
