@@ -543,7 +543,7 @@ def main() -> None:
     ap.add_argument("--vocabulary", type=int, default=1280)
     ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
     ap.add_argument("--clean-steps", type=int, default=1800, help="text without mistakes")
-    ap.add_argument("--noisy-steps", type=int, default=350, help="text with mistakes")
+    ap.add_argument("--noisy-steps", type=int, default=800, help="text with mistakes")
     ap.add_argument(
         "--noise", type=float, default=0.15, help="share of the last texts that have a mistake"
     )
