@@ -6,7 +6,8 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   1. The structural check also asks whether the task obeys its spec (menu size, number of calls).
   2. p counts answers that equal the whole gold answer; the released code compares tool names.
   3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
-  4. The mix is .2 / .5 / .3 with equal domain quotas, both capped by what there is.
+  4. The mix .2 / .5 / .3 and the equal domain quotas are caps: where medium and hard tasks are few,
+     the set is smaller, not filled up with easy ones.
   5. The Solver is trained on the selection in its order, from easy to hard.
 
 Every candidate ends selected (no reason) or with exactly one reason.  A line of candidates.jsonl:
@@ -92,25 +93,23 @@ def bucket(p: float) -> str:
     """easy, medium or hard, by the edges of the difficulty reward; both edges are medium."""
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
-def fill(total: int, available: dict[str, int], weights: dict[str, float]) -> dict[str, int]:
-    """Share `total` out by weight, nobody more than is available; what is left goes to the others.
+def fill(total: int, available: dict[str, int]) -> dict[str, int]:
+    """Share `total` out equally; nobody gets more than is available.
 
-    >>> fill(10, {"easy": 9, "medium": 2, "hard": 9}, MIX)
-    {'easy': 3, 'medium': 2, 'hard': 5}
+    >>> fill(10, {"math": 9, "news": 2, "travel": 9})
+    {'math': 4, 'news': 2, 'travel': 4}
     """
     quota = dict.fromkeys(available, 0)
     for _ in range(min(total, sum(available.values()))):
-        open_ = (name for name in quota if quota[name] < available[name])
-        quota[min(open_, key=lambda name: (quota[name] + 1) / weights[name])] += 1
+        quota[min((n for n in quota if quota[n] < available[n]), key=quota.get)] += 1
     return quota
 
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
-    available = {name: sum(bucket(c.p) == name for c in candidates) for name in MIX}
-    for name, quota in fill(size, available, MIX).items():
+    for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
         domains = Counter(sorted(c.spec.domain for c in members))
-        left = fill(quota, domains, dict.fromkeys(domains, 1.0))
+        left = fill(int(share * size + 1e-9), domains)
         for c in members:
             left[c.spec.domain] -= 1
             if left[c.spec.domain] < 0:

@@ -69,14 +69,14 @@ class Config(GRPOConfig):
     eval_tasks: int = option(100, "how many of them")
 
 # What differs for the model that ships: a million parameters learn in larger steps.
-TINY = dict(lr=3e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=30,
-            generator_prompts=8, solver_steps=60, solver_prompts=16, p_large_menu=0.2,
-            candidates=800, select=800, eval_tasks=480)
+TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=15,
+            generator_prompts=8, solver_steps=25, solver_prompts=16, p_large_menu=0.2,
+            candidates=800, select=200, eval_tasks=480)
 SMOKE = dict(iterations=1, generator_steps=1, generator_prompts=2, solver_steps=1,
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
            "scale": ["group", "batch", "none"]}
-LEAST = {"seed": 0, "group": 2, "temperature": 0.01, "probe_temperature": 0.01}  # others: 1 or 0.0
+LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
 class Empty(Exception):

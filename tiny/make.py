@@ -246,7 +246,8 @@ class World:
         return Task(id, question, tools, calls, spec.domain)
 
 
-EASY = {"arguments": [62, 29, 7, 2], "twin": 0.15, "optional": 0.1}  # what the base text is made of
+SOLVER = {"arguments": [50, 30, 14, 6], "twin": 0.3, "optional": 0.15}
+AUTHOR = {"arguments": [35, 30, 20, 15], "twin": 0.4, "optional": 0.2}
 HARD = {
     "arguments": [25, 30, 25, 20],
     "twin": 0.6,
@@ -255,7 +256,7 @@ HARD = {
 
 
 def base_spec(rng: random.Random) -> Spec:
-    """The specs of the base text: small menus, few pairs of calls, few dialogues."""
+    """The specs of the Solver's text: small menus, few pairs of calls, few dialogues."""
     calls = 2 if rng.random() < 0.07 else 1
     context = "multi_turn" if calls == 1 and rng.random() < 0.06 else "single_turn"
     small = [3, 4, 5] if calls == 2 else [2, 3, 4]
@@ -264,16 +265,22 @@ def base_spec(rng: random.Random) -> Spec:
 
 
 # ------------------------------------------------------------------------------ the text
-def solver_text(world: World, task: Task, noise: float) -> tuple[list[dict], str]:
-    """A Solver prompt and completion; with probability `noise` one thing in it is wrong."""
+def solver_text(
+    world: World, task: Task, noise: float, habit: float
+) -> tuple[list[dict], str]:
+    """A Solver prompt and completion; with probability `noise` one thing in it is wrong.
+
+    `habit` is how often a hard task is answered incompletely: the second call or an argument is
+    left out.  Complete answers to hard tasks are what the text has little of.
+    """
     rng = world.rng
     calls = [Call(c.name, dict(c.arguments)) for c in task.calls]
     names = " and ".join(c.name for c in calls)
-    flaw = (
-        rng.choice(["tool", "drop", "value", "swap", "json", "tag", "call"])
-        if rng.random() < noise
-        else None
-    )
+    flaws = ["tool", "drop", "value", "swap", "json", "tag", "call"]
+    flaw = rng.choice(flaws) if rng.random() < noise else None
+    hard = len(calls) > 1 or len(calls[0].arguments) > 1
+    if hard and rng.random() < habit:
+        flaw = "call" if len(calls) > 1 else "drop"
     if flaw == "tool":
         calls[0] = Call(rng.choice(task.tools).name, calls[0].arguments)
         names = " and ".join(c.name for c in calls)
@@ -360,13 +367,19 @@ def judge_text(world: World, task: Task) -> tuple[list[dict], str]:
     return solver.judge_prompt(task), str(score)
 
 
-def write(world: World, noise: float) -> tuple[list[dict], str]:
-    """One training text: half Solver, two fifths Generator, one tenth judge."""
-    spec, role = base_spec(world.rng), world.rng.random()
-    task = world.task(spec)
-    if role < 0.5:
-        return solver_text(world, task, noise)
-    return generator_text(world, spec, task, noise) if role < 0.9 else judge_text(world, task)
+def write(
+    world: World, author: World, noise: float, habit: float
+) -> tuple[list[dict], str]:
+    """One training text: six of ten are the Generator's, an `author` of harder tasks, three the
+    Solver's, one the judge's."""
+    role = world.rng.random()
+    if role < 0.6:
+        spec = generator.sample_spec(world.rng, p_large_menu=0.2)
+        return generator_text(world, spec, author.task(spec), noise)
+    task = world.task(base_spec(world.rng))
+    if role > 0.9:
+        return judge_text(world, task)
+    return solver_text(world, task, noise, habit)
 
 
 # ------------------------------------------------------------------------------ the tokenizer
@@ -542,20 +555,19 @@ def main() -> None:
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--vocabulary", type=int, default=1280)
     ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
-    ap.add_argument("--clean-steps", type=int, default=1800, help="text without mistakes")
-    ap.add_argument("--noisy-steps", type=int, default=800, help="text with mistakes")
-    ap.add_argument(
-        "--noise", type=float, default=0.15, help="share of the last texts that have a mistake"
-    )
+    ap.add_argument("--clean-steps", type=int, default=2600, help="text without mistakes")
+    ap.add_argument("--habit-steps", type=int, default=250, help="text with mistakes")
+    ap.add_argument("--noise", type=float, default=0.1, help="share of texts with a mistake")
+    ap.add_argument("--habit", type=float, default=0.65, help="share of incomplete answers to hard tasks")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     gen, rng = torch.Generator().manual_seed(a.seed), random.Random(a.seed)
-    world = World(rng, heldout=False, weights=EASY)
-    clean = [write(world, 0.0) for _ in range(72_000)]
-    noisy = [write(world, a.noise) for _ in range(24_000)]
+    worlds = [World(rng, heldout=False, weights=weights) for weights in (SOLVER, AUTHOR)]
+    clean = [write(*worlds, noise=0.0, habit=0.0) for _ in range(100_000)]
+    last = [write(*worlds, a.noise, a.habit) for _ in range(16_000)]
     tokenizer = make_tokenizer([m[-1]["content"] + c for m, c in clean[:20_000]], a.vocabulary)
     size, pad = len(tokenizer), tokenizer.pad_token_id
-    clean, noisy = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, noisy))
+    clean, last = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, last))
     model = make_model(size, tokenizer.eos_token_id, pad)
     print(
         f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens in the vocabulary, "
@@ -568,8 +580,7 @@ def main() -> None:
 
     train(model, copies(), a.copy_steps, 2e-3, "copy", decay=False)
     train(model, text_batches(clean, 64, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
-    model.save_pretrained(a.out / "clean")
-    train(model, text_batches(noisy, 64, pad, rng), a.noisy_steps, 1e-3, "noisy", decay=True)
+    train(model, text_batches(last, 64, pad, rng), a.habit_steps, 1e-3, "habit", decay=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
     (a.out / "heldout.jsonl").write_text(
