@@ -84,7 +84,7 @@ class Empty(Exception):
 
 def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
-    torch.use_deterministic_algorithms(cfg.device == "cpu")  # gathered gradients: one order
+    torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
     generator_at = solver_at = str(HERE / "tiny") if cfg.model == "tiny" else cfg.model
     run.evaluate(0, solver_at)
