@@ -75,10 +75,35 @@ def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
     assert draw(1) == draw(1) != draw(2)
 
 
-def test_what_was_sampled_can_be_scored(model):
-    rollouts = sample(model, RAGGED, 4, 12, 1.0, [2], rng())
-    logps, _, mask = grpo.token_logprobs(model, rollouts, 1.0)
-    assert mask.sum() == sum(len(r.completion) for r in rollouts) and torch.isfinite(logps).all()
+def test_scored_again_the_sampled_ids_have_the_log_probability_they_were_sampled_with(
+    model, monkeypatch
+):
+    steps = []  # what each step of the rollout chose, and how likely it was
+
+    def choose(logits, temperature, rng):
+        token = choose_as_it_is(logits, temperature, rng)
+        logps = (logits / temperature).log_softmax(-1)
+        steps.append(logps.gather(1, token[:, None])[:, 0].clone())
+        return token
+
+    choose_as_it_is = rollout.choose
+    monkeypatch.setattr(rollout, "choose", choose)
+    rollouts = sample(model, RAGGED, 4, 12, 0.7, [63], rng(1))
+    rollouts = sorted(rollouts, key=lambda r: len(r.prompt))  # the order in the batch
+    logps, _, mask = grpo.token_logprobs(model, rollouts, 0.7)
+    assert mask.sum() == sum(len(r.completion) for r in rollouts)
+    whole = [i for i, r in enumerate(rollouts) if len(r.completion) == 12]
+    first = torch.stack([logps[:, 0], steps[0]])
+    assert torch.allclose(first[0], first[1], atol=1e-4)
+    if len(whole) == len(rollouts):
+        assert torch.allclose(logps, torch.stack(steps, 1), atol=1e-4)
+
+
+def test_whole_blocks_of_the_cache_hide_what_is_not_written_yet(model, monkeypatch):
+    right = sample(model, RAGGED, 2, 24, 0, [2, 30, 40], rng())
+    monkeypatch.setitem(rollout.BLOCK, "cpu", 7)
+    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 5)
+    assert sample(model, RAGGED, 2, 24, 0, [2, 30, 40], rng()) == right
 
 
 def test_a_model_left_in_train_mode_with_checkpointing_still_rolls_out_right(model):
