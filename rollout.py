@@ -19,25 +19,18 @@ H heads, K key/value heads, h = H / K, D head size, V vocabulary.
 """
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterator
 
 import torch
 import torch.nn.functional as F
-import transformers
-from safetensors import SafetensorError
-from transformers import (AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
-                          PreTrainedTokenizerBase)
+from transformers import AttentionInterface, PreTrainedModel
 
-transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
+UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
+            "window, no soft cap), and this one is not: use --sampler hf")
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between two looks at who has finished: a GPU waits
 BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
-CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-          "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 @dataclass(frozen=True)
 class Rollout:
@@ -48,64 +41,6 @@ class Rollout:
 
 class UnusableModel(ValueError):
     """The model cannot be found, read, or served; the message says what to do."""
-
-def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
-                                                     use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        here = os.path.isdir(name)
-        what = "holds no usable model" if here else "is neither a folder nor in the cache"
-        raise UnusableModel(
-            f"--model {name} {what} ({str(error).splitlines()[0][:120]}). Name a folder with "
-            "config.json and *.safetensors, or go online once to fill the cache; "
-            "'python selfplay.py' without --model needs no network.") from None
-    if tokenizer.chat_template is None:
-        print(f"{name} has no chat template: a plain ChatML one is used.")
-        tokenizer.chat_template = CHATML
-    return model.to(device).eval(), tokenizer
-
-class Player:
-    """A model, its tokenizer, and the sampler it speaks through."""
-
-    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand") -> None:
-        self.model, self.tokenizer = load_model(name, device)
-        self.sampler = SAMPLERS[sampler]
-        named = self.model.generation_config.eos_token_id  # one, several, or none
-        ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
-        self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
-
-    def ids(self, chat: list[dict[str, str]]) -> list[int]:
-        """A chat as ids, up to where the assistant begins to write."""
-        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
-            temperature: float, seed: int = 0) -> list[Rollout]:
-        """`group` completions of each chat, prompt-major."""
-        rng = torch.Generator(self.model.device).manual_seed(seed)
-        prompts = list(map(self.ids, chats))
-        return self.sampler(self.model, prompts, group, max_new_tokens, temperature, self.end, rng)
-
-    def text(self, rollout: Rollout) -> str:
-        """A completion as text, without its end token."""
-        ids = rollout.completion[:-1] if rollout.finished else rollout.completion
-        return self.tokenizer.decode(ids, skip_special_tokens=False)
-
-    def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
-        """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
-        digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        self.model.save_pretrained(part)
-        self.tokenizer.save_pretrained(part)
-        part.rename(folder)
 
 def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Ids, mask (True: a real token) and positions, all (N, P), padded on the left."""
@@ -175,8 +110,7 @@ def _attention(module, query, key, value, attention_mask, scaling=None, group_ca
     """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
     reach = group_cache.mask.shape[1] + group_cache.new_tokens
     if softcap or (sliding_window and sliding_window < reach):
-        raise UnusableModel("this model's attention has a window or a soft cap, which the "
-                            "hand-written rollout does not serve: use --sampler hf")
+        raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     first = module.layer_idx not in group_cache.prompt
     attend = group_cache.prefill if first else group_cache.decode
@@ -227,6 +161,8 @@ class Decode:
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode and our attention, both put back.  (In train mode checkpointing drops caches.)"""
     training, attention = model.training, model.config._attn_implementation
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UnusableModel(UNSERVED)
     model.eval()
     model.set_attn_implementation("group_cache")
     try:
@@ -256,6 +192,8 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
     cache = GroupCache(mask, group, max_new_tokens)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
                    group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
+    if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:
+        raise UnusableModel(UNSERVED)
     decode = Decode(model, cache)
     position = positions[:, -1:].repeat_interleave(group, 0)  # (R, 1), of the newest token
     rows = torch.arange(len(logits), device=model.device)  # which completion a live row writes
@@ -304,10 +242,10 @@ def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
     for batch in (prompts[i:i + size] for i in range(0, len(prompts), size)):
-        ids, mask, _ = left_pad(batch, model.device)
+        ids, mask, _ = left_pad([p for p in batch for _ in range(group)], model.device)
         out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
                              max_new_tokens=max_new_tokens, pad_token_id=end[0],
-                             num_return_sequences=group, **(how or {"do_sample": False}))
+                             **(how or {"do_sample": False}))
         for r, row in enumerate(out[:, ids.shape[1]:].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
             rollouts.append(Rollout(batch[r // group], row[:stop], row[stop - 1] in end))

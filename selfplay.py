@@ -41,7 +41,8 @@ import solver
 from ast_match import Malformed
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
-from rollout import SAMPLERS, Player, Rollout, UnusableModel
+from player import Player
+from rollout import SAMPLERS, Rollout, UnusableModel
 
 HERE = Path(__file__).resolve().parent
 

@@ -17,6 +17,7 @@ import measure
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+import player
 import rollout
 
 NEVER = [10**6]  # an end id that no model has
@@ -70,7 +71,7 @@ def main() -> None:
     a = ap.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = large() if a.large else rollout.load_model(str(measure.HERE.parent / "tiny"))[0]
+    model = large() if a.large else player.load_model(str(measure.HERE.parent / "tiny"))[0]
     model = model.to(device, dtype)
     threads, rows = torch.get_num_threads(), []
     sizes = ([64, 256] if device == "cuda" else [32]) if a.large else [64, 256]

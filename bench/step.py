@@ -24,6 +24,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
 import grpo
+import player
 import rollout
 
 PROMPTS, GROUP = 8, 8
@@ -32,7 +33,7 @@ NEVER = [10**6]  # an end id that no model has: all completions are as long as t
 
 def problem(width: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerBase, list[str]]:
     """A random model of 2.8 M parameters, a tokenizer, and prompts of exactly `width` tokens."""
-    tokenizer = rollout.load_model(str(measure.HERE.parent / "tiny"))[1]
+    tokenizer = player.load_model(str(measure.HERE.parent / "tiny"))[1]
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=688, num_hidden_layers=3,

@@ -22,7 +22,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -38,34 +38,34 @@ from generator import DOMAINS, Spec, Task  # noqa: E402
 # ------------------------------------------------------------------------------ the world
 NOUNS = {
     "finance": "stock payment invoice budget loan portfolio",
-    "healthcare": "patient prescription diagnosis clinic " "vaccine symptom",
+    "healthcare": "patient prescription diagnosis clinic vaccine symptom",
     "productivity": "note task checklist memo project goal",
-    "retail_ecommerce": "order cart " "product coupon refund catalog",
+    "retail_ecommerce": "order cart product coupon refund catalog",
     "scheduling": "meeting appointment calendar reminder shift slot",
     "database": "table record query index schema backup",
-    "cloud_infrastructure": "server bucket cluster container " "volume instance",
+    "cloud_infrastructure": "server bucket cluster container volume instance",
     "system": "process file folder service disk printer",
-    "programming": "function package branch " "commit bug test",
+    "programming": "function package branch commit bug test",
     "geolocation": "address route landmark map location elevation",
-    "logistics": "shipment parcel " "warehouse truck pallet container",
+    "logistics": "shipment parcel warehouse truck pallet container",
     "communication": "message call contact email voicemail thread",
     "iot": "lamp thermostat sensor lock camera plug",
-    "cybersecurity": "password firewall threat certificate login " "vulnerability",
+    "cybersecurity": "password firewall threat certificate login vulnerability",
     "insurance": "policy claim premium quote coverage beneficiary",
-    "legal": "contract case court " "patent statute lawyer",
+    "legal": "contract case court patent statute lawyer",
     "news": "article headline source topic story digest",
-    "weather": "forecast storm " "temperature humidity wind rainfall",
+    "weather": "forecast storm temperature humidity wind rainfall",
     "sports": "match team player league ticket score",
-    "entertainment": "movie " "song concert playlist show game",
+    "entertainment": "movie song concert playlist show game",
     "education": "course lesson exam student grade textbook",
     "real_estate": "house apartment listing rent mortgage agent",
     "food_ordering": "meal pizza restaurant menu delivery dessert",
     "translation": "phrase document glossary language subtitle dialect",
-    "utilities": "meter bill outage water gas " "tariff",
+    "utilities": "meter bill outage water gas tariff",
     "government": "permit passport license tax vote benefit",
-    "memory_management": "memory fact snapshot " "cache session preference",
+    "memory_management": "memory fact snapshot cache session preference",
     "web_search": "page site image video result bookmark",
-    "social_media": "post comment " "follower profile hashtag poll",
+    "social_media": "post comment follower profile hashtag poll",
     "math": "equation integral matrix fraction average root",
     "vehicle_control": "door engine seat window horn mirror",
     "travel": "flight hotel trip visa cruise luggage",
@@ -123,6 +123,7 @@ NUMBER_ARGUMENTS = {
 }
 ARGUMENTS = {**TEXT_ARGUMENTS, **NUMBER_ARGUMENTS}
 DATES, CODES = {"date", "deadline"}, {"code", "account", "reference"}
+MONTHS = "January February March April May June July August September October November".split()
 
 
 def held(text: str) -> bool:
@@ -152,13 +153,13 @@ class World:
             if argument in NUMBER_ARGUMENTS:
                 value = rng.randint(1950, 2030) if argument == "year" else rng.randint(2, 400)
             elif argument in DATES:
-                value = f"20{rng.randint(24, 29)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+                value = f"{rng.choice(MONTHS)} {rng.randint(1, 28)}"
             elif argument == "time":
                 value = f"{rng.randint(0, 23):02d}:{rng.randrange(0, 60, 5):02d}"
             elif argument in CODES:
                 value = f"{rng.choice('ABCDEFGHKLMNPRSTVXZ')}-{rng.randint(100, 999)}"
             else:
-                value = "".join(rng.choices(SYLLABLES, k=rng.choice([2, 2, 3]))).capitalize()
+                value = "".join(rng.choices(SYLLABLES, k=rng.choice([2, 2, 2, 3]))).capitalize()
             return value, str(value)
 
         return self.pick(draw)
@@ -176,28 +177,22 @@ class World:
             return (None if name in taken else name), name
 
         def draw_arguments():
-            names = rng.sample(
-                random.Random(domain).sample(sorted(ARGUMENTS), 14), count
-            )  # a domain's own words
+            own = random.Random(domain).sample(sorted(ARGUMENTS), 14)  # a domain's own words
+            names = rng.sample(own, count)
             return names, "+".join(sorted(names)) if count > 1 else None
 
         name = None
         while name is None:
             name = self.pick(draw_name, tries=50)
-            twin_of = (
-                twin_of if rng.random() < 0.9 else None
-            )  # not every tool has a twin on our side
+            if rng.random() < 0.1:
+                twin_of = None  # not every tool has a twin on our side
         taken.add(name)
         names = self.pick(draw_arguments)
         optional = names[-1:] if count > 1 and rng.random() < self.weights["optional"] else []
         parameters = {a: {"type": "integer" if a in NUMBER_ARGUMENTS else "string"} for a in names}
         verb, noun = name.split("_")
-        return Tool(
-            name,
-            f"{verb.capitalize()} the {noun}.",
-            parameters,
-            tuple(a for a in names if a not in optional),
-        )
+        required = tuple(a for a in names if a not in optional)
+        return Tool(name, f"{verb.capitalize()} the {noun}.", parameters, required)
 
     def phrase(self, tool: Tool, arguments: dict) -> str:
         """What a user says to have this call made, in forms that no other argument could have."""
@@ -235,11 +230,8 @@ class World:
                 f"User: {value}."
             )
         else:
-            question = (
-                f"Please {phrases[0]}."
-                if calls[0].name.split("_")[0] != "get"
-                else f"{phrases[0]}?"
-            )
+            asks = calls[0].name.startswith("get_")
+            question = f"{phrases[0]}?" if asks else f"Please {phrases[0]}."
             question = question[0].upper() + question[1:]
             if len(calls) == 2:
                 question = question[:-1] + f", and then {phrases[1]}."
@@ -248,11 +240,7 @@ class World:
 
 SOLVER = {"arguments": [50, 30, 14, 6], "twin": 0.3, "optional": 0.15}
 AUTHOR = {"arguments": [35, 30, 20, 15], "twin": 0.4, "optional": 0.2}
-HARD = {
-    "arguments": [25, 30, 25, 20],
-    "twin": 0.6,
-    "optional": 0.3,
-}  # what the held-out tasks are made of
+HARD = {"arguments": [25, 30, 25, 20], "twin": 0.6, "optional": 0.3}  # the held-out tasks
 
 
 def base_spec(rng: random.Random) -> Spec:
@@ -367,16 +355,15 @@ def judge_text(world: World, task: Task) -> tuple[list[dict], str]:
     return solver.judge_prompt(task), str(score)
 
 
-def write(
-    world: World, author: World, noise: float, habit: float
-) -> tuple[list[dict], str]:
-    """One training text: six of ten are the Generator's, an `author` of harder tasks, three the
+def write(rng: random.Random, noise: float, habit: float) -> tuple[list[dict], str]:
+    """One training text: six of ten are the Generator's, an author of harder tasks, three the
     Solver's, one the judge's."""
-    role = world.rng.random()
+    world, author = (World(rng, heldout=False, weights=weights) for weights in (SOLVER, AUTHOR))
+    role = rng.random()
     if role < 0.6:
-        spec = generator.sample_spec(world.rng, p_large_menu=0.2)
+        spec = generator.sample_spec(rng, p_large_menu=0.2)
         return generator_text(world, spec, author.task(spec), noise)
-    task = world.task(base_spec(world.rng))
+    task = world.task(base_spec(rng))
     if role > 0.9:
         return judge_text(world, task)
     return solver_text(world, task, noise, habit)
@@ -441,7 +428,7 @@ def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
     tok.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(
-                Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]|\s|[^A-Za-z0-9\s]"), "isolated"
+                Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]{1,2}|\s|[^A-Za-z0-9\s]"), "isolated"
             ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -494,22 +481,28 @@ def make_model(vocabulary: int, eos: int, pad: int) -> Qwen2ForCausalLM:
     )
 
 
-def copy_batch(
-    rows: int, length: int, vocabulary: int, gen: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random ids, a gap, the same ids again; only the second copy is a label.  Two (rows, L)."""
-    ids = torch.randint(0, vocabulary, (rows, length), generator=gen)
-    gap = torch.randint(
-        0, vocabulary, (rows, int(torch.randint(0, 40, (1,), generator=gen))), generator=gen
-    )
-    both = torch.cat([ids, gap, ids], 1)
-    labels = both.clone()
-    labels[:, : length + gap.shape[1] + 1] = -100
-    return both, labels
+def copy_batches(rows: int, vocabulary: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless (ids, labels), each (rows, L): random ids, a gap, the same ids again; only the
+    second copy is a label."""
+    while True:
+        length, gap = random_int(8, 40), random_int(0, 39)
+        ids = torch.randint(0, vocabulary, (rows, length + gap))
+        both = torch.cat([ids, ids[:, :length]], 1)
+        labels = both.clone()
+        labels[:, : length + gap + 1] = -100  # the first of the copy can't be known
+        yield both, labels
 
 
-def text_batches(texts: list[list[int]], rows: int, pad: int, rng: random.Random):
-    """Endless (ids, labels) batches of similar length, in random order."""
+def random_int(low: int, high: int) -> int:
+    """A whole number from low to high, by torch's generator."""
+    return int(torch.randint(low, high + 1, ()))
+
+
+def text_batches(
+    texts: list[list[int]], rows: int, pad: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless (ids, labels), each (rows, L), of texts of similar length, in random order."""
+    rng = random.Random(seed)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     batches = [order[i : i + rows] for i in range(0, len(order) - rows + 1, rows)]
     while True:
@@ -553,18 +546,20 @@ def main() -> None:
     )
     ap.add_argument("--out", type=Path, default=HERE)
     ap.add_argument("--seed", type=int, default=0)
-    ap.add_argument("--vocabulary", type=int, default=1280)
+    ap.add_argument("--vocabulary", type=int, default=2304)
     ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
     ap.add_argument("--clean-steps", type=int, default=2600, help="text without mistakes")
     ap.add_argument("--habit-steps", type=int, default=250, help="text with mistakes")
     ap.add_argument("--noise", type=float, default=0.1, help="share of texts with a mistake")
-    ap.add_argument("--habit", type=float, default=0.65, help="share of incomplete answers to hard tasks")
+    ap.add_argument(
+        "--habit", type=float, default=0.65, help="share of incomplete answers to hard tasks"
+    )
     a = ap.parse_args()
     torch.manual_seed(a.seed)
-    gen, rng = torch.Generator().manual_seed(a.seed), random.Random(a.seed)
-    worlds = [World(rng, heldout=False, weights=weights) for weights in (SOLVER, AUTHOR)]
-    clean = [write(*worlds, noise=0.0, habit=0.0) for _ in range(100_000)]
-    last = [write(*worlds, a.noise, a.habit) for _ in range(16_000)]
+    torch.use_deterministic_algorithms(True)
+    rng = random.Random(a.seed)
+    clean = [write(rng, noise=0.0, habit=0.0) for _ in range(100_000)]
+    last = [write(rng, a.noise, a.habit) for _ in range(64 * a.habit_steps)]
     tokenizer = make_tokenizer([m[-1]["content"] + c for m, c in clean[:20_000]], a.vocabulary)
     size, pad = len(tokenizer), tokenizer.pad_token_id
     clean, last = ([encode(tokenizer, m, c) for m, c in texts] for texts in (clean, last))
@@ -573,14 +568,9 @@ def main() -> None:
         f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens in the vocabulary, "
         f"{sum(map(len, clean)) / len(clean):.0f} in a text"
     )
-
-    def copies():
-        while True:
-            yield copy_batch(64, rng.randint(8, 40), size, gen)
-
-    train(model, copies(), a.copy_steps, 2e-3, "copy", decay=False)
-    train(model, text_batches(clean, 64, pad, rng), a.clean_steps, 2e-3, "clean", decay=True)
-    train(model, text_batches(last, 64, pad, rng), a.habit_steps, 1e-3, "habit", decay=True)
+    train(model, copy_batches(64, size), a.copy_steps, 2e-3, "copy", decay=False)
+    train(model, text_batches(clean, 64, pad, a.seed), a.clean_steps, 2e-3, "clean", decay=True)
+    train(model, text_batches(last, 64, pad, a.seed), a.habit_steps, 1e-3, "habit", decay=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
     (a.out / "heldout.jsonl").write_text(
