@@ -16,7 +16,8 @@ from pathlib import Path
 import solver
 from ast_match import Malformed, exact_match, plain
 from generator import Task
-from rollout import SAMPLERS, Player, UnusableModel
+from player import Player
+from rollout import SAMPLERS, UnusableModel
 
 Z95 = 1.959964  # of the normal distribution
 

@@ -8,8 +8,9 @@ al. 2025; dapo: Yu et al. 2025.
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         an estimate of the KL, never negative
 
-With one update a batch, as in the paper, pi_old is pi: the ratio is 1 and only its gradient counts;
-options that change nothing there (GSPO, CISPO) are left out.  Our decisions:
+With one update a batch, as in the paper, pi_old is pi: the ratio is 1 and only its gradient counts.
+Options that change nothing there (GSPO, CISPO) are left out; TRL's bnpo is dapo when the batch is
+not split, and here no split changes anything.  Our decisions:
 
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient; its completions continue on its keys and
@@ -50,16 +51,24 @@ class GRPOConfig:
     clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
     loss: str = option("grpo", "how token losses are averaged", "grpo")
     scale: str = option("group", "whose std divides the advantages", "group")
+    kl: str = option("k3", "the KL's estimate: k3, or unbiased (k3 times the ratio)", "not given")
+    truncated: str = option("keep", "completions cut off at the limit: keep or mask", "not given")
+    updates: int = option(1, "optimizer steps on one batch", "1")
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
     micro_batch: int = option(16, "rows in the model at once; lower it to save memory")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
-    """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)"""
-    divisor = {"group": rewards.std(1, keepdim=True) + EPS, "batch": rewards.std() + EPS,
-               "none": 1.0}
-    return (rewards - rewards.mean(1, keepdim=True)) / divisor[scale]
+    """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)
+
+    A completion without a reward (NaN) is left out of mean and std; its advantage is 0.
+    """
+    scored = ~rewards.isnan()
+    centred = (rewards - rewards.nanmean(1, keepdim=True)).nan_to_num()  # (N, G)
+    variance = centred.square().sum(1, keepdim=True) / (scored.sum(1, keepdim=True) - 1).clamp(1)
+    divisor = {"group": variance.sqrt() + EPS, "batch": rewards[scored].std() + EPS, "none": 1.0}
+    return centred / divisor[scale]
 
 def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -119,7 +128,8 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
     ratio = (logps - old).exp()
     clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)
     kl = torch.zeros_like(logps) if ref is None else (ref - logps).exp() - (ref - logps) - 1  # k3
-    loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * kl
+    weight = ratio if cfg.kl == "unbiased" else 1.0
+    loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * weight * kl
     return loss, kl.detach(), clipped * A < ratio * A
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
@@ -132,21 +142,25 @@ def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: i
 
 def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor,
              cfg: GRPOConfig, reference: PreTrainedModel | None = None,
-             old: list[torch.Tensor] | None = None) -> dict[str, float]:
+             old: dict[int, torch.Tensor] | None = None) -> tuple[dict, dict]:
     """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
-    advantage (R,).  `old`: each row's log-probabilities when sampled, (length,); None: on policy.
-    Returns sums over the tokens that were used: loss, kl, entropy, clipped, tokens.
+    advantage (R,).  `old`: row -> its log-probabilities when sampled, (length,); None: on policy.
+    Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and what
+    `old` has to be in a further update on these rollouts.
     """
-    rows, tokens = len(rollouts), sum(len(r.completion) for r in rollouts)
-    used = [i for i in range(rows) if rollouts[i].completion and (advantage[i] != 0 or cfg.beta)]
+    kept = [i for i, r in enumerate(rollouts)
+            if r.completion and (r.finished or cfg.truncated == "keep")]
+    rows, tokens = len(rollouts), sum(len(rollouts[i].completion) for i in kept)
+    used, seen = [i for i in kept if advantage[i] != 0 or cfg.beta], {}
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
     # gradient checkpointing drops the cache that the shared way stands on
     shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     for chosen in (used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)):
         part, ref = [rollouts[i] for i in chosen], None
         logps, entropy, mask = token_logprobs(model, part, cfg.temperature, shared)
-        before = logps.detach() if old is None else pad_sequence([old[i] for i in chosen], True)
+        seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
+        before = pad_sequence([(old or seen)[i] for i in chosen], True)
         if reference is not None:
             with torch.no_grad():
                 ref = token_logprobs(reference, part, cfg.temperature, shared)[0]
@@ -156,17 +170,18 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
                             ("clipped", clipped[mask]), ("tokens", mask)):
             sums[name] += value.sum().item()
-    return sums
+    return sums, old or seen
 
 def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
          rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
          ) -> dict[str, float]:
-    """One on-policy GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics."""
-    A = advantages(rewards, cfg.scale)
-    optimizer.zero_grad(set_to_none=True)
-    sums = backward(model, rollouts, A.flatten(), cfg, reference)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
-    optimizer.step()
+    """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics."""
+    A, old = advantages(rewards, cfg.scale), None
+    for _ in range(cfg.updates):  # the first is on policy
+        optimizer.zero_grad(set_to_none=True)
+        sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
+        optimizer.step()
     tokens = max(sums["tokens"], 1.0)
     return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
             "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,

@@ -19,23 +19,18 @@ H heads, K key/value heads, h = H / K, D head size, V vocabulary.
 """
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterator
 
 import torch
 import torch.nn.functional as F
-import transformers
-from safetensors import SafetensorError
-from transformers import (AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
-                          PreTrainedTokenizerBase)
+from transformers import AttentionInterface, PreTrainedModel
 
-transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
-CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-          "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
+            "window, no soft cap), and this one is not: use --sampler hf")
+LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between two looks at who has finished: a GPU waits
+BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
 
 @dataclass(frozen=True)
 class Rollout:
@@ -47,64 +42,6 @@ class Rollout:
 class UnusableModel(ValueError):
     """The model cannot be found, read, or served; the message says what to do."""
 
-def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
-                                                     use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        here = os.path.isdir(name)
-        what = "holds no usable model" if here else "is neither a folder nor in the cache"
-        raise UnusableModel(
-            f"--model {name} {what} ({str(error).splitlines()[0][:120]}). Name a folder with "
-            "config.json and *.safetensors, or go online once to fill the cache; "
-            "'python selfplay.py' without --model needs no network.") from None
-    if tokenizer.chat_template is None:
-        print(f"{name} has no chat template: a plain ChatML one is used.")
-        tokenizer.chat_template = CHATML
-    return model.to(device).eval(), tokenizer
-
-class Player:
-    """A model, its tokenizer, and the sampler it speaks through."""
-
-    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand") -> None:
-        self.model, self.tokenizer = load_model(name, device)
-        self.sampler = SAMPLERS[sampler]
-        named = self.model.generation_config.eos_token_id  # one, several, or none
-        ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
-        self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
-
-    def ids(self, chat: list[dict[str, str]]) -> list[int]:
-        """A chat as ids, up to where the assistant begins to write."""
-        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
-            temperature: float, seed: int = 0) -> list[Rollout]:
-        """`group` completions of each chat, prompt-major."""
-        rng = torch.Generator(self.model.device).manual_seed(seed)
-        prompts = list(map(self.ids, chats))
-        return self.sampler(self.model, prompts, group, max_new_tokens, temperature, self.end, rng)
-
-    def text(self, rollout: Rollout) -> str:
-        """A completion as text, without its end token."""
-        ids = rollout.completion[:-1] if rollout.finished else rollout.completion
-        return self.tokenizer.decode(ids, skip_special_tokens=False)
-
-    def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
-        """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
-        digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        self.model.save_pretrained(part)
-        self.tokenizer.save_pretrained(part)
-        part.rename(folder)
-
 def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Ids, mask (True: a real token) and positions, all (N, P), padded on the left."""
     width = max(map(len, prompts))
@@ -114,59 +51,66 @@ def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tens
     return ids, positions >= 0, positions.clamp(min=0)
 
 class GroupCache:
-    """Keys and values of N prompts, each stored once, and of the R rows that continue them."""
+    """Keys and values of N prompts, each stored once, and of the G rows that continue each."""
 
     def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
         self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
         self.prompt: dict[int, tuple] = {}  # layer -> keys, values, both (N, K, P, D)
-        self.own: dict[int, tuple] = {}  # layer -> keys, values, both (R, K, T, D)
-        self.length = 0  # own tokens so far
+        self.own: dict[int, tuple] = {}  # layer -> keys, values, both (N, K, G, T, D)
+        self.slot = torch.zeros(1, dtype=torch.long, device=mask.device)  # of the newest token
+        self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
+        # Added to scores: 0 where there is a token, -inf where there is none (yet).
+        self.hide_own = torch.full((new_tokens,), -torch.inf, device=mask.device)
+        self.hide_prompt = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
 
     def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store the prompts and attend within them.  q (N, H, P, D), k and v (N, K, P, D)."""
-        self.prompt[layer] = (k, v)
-        size = (len(k) * self.group, k.shape[1], self.new_tokens, k.shape[3])
-        self.own[layer] = (k.new_zeros(size), v.new_zeros(size))
-        square = self.mask.new_ones(k.shape[2], k.shape[2])
-        itself = square.tril().triu()  # so that padding has something to attend to
-        allowed = (square.tril() & self.mask[:, None]) | itself
+        N, K, P, D = k.shape
+        self.prompt[layer] = (k.contiguous(), v.contiguous())  # else each product copies them
+        self.own[layer] = tuple(k.new_zeros(2, N, K, self.group, self.new_tokens, D))
+        causal = self.mask.new_ones(P, P).tril()
+        itself = causal.triu()  # so that padding has something to attend to
+        allowed = (causal & self.mask[:, None]) | itself
         return F.scaled_dot_product_attention(q, k, v, allowed[:, None], scale=scale,
                                               enable_gqa=True).transpose(1, 2)
 
     def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store a token a row, attend to all before.  q (R, H, 1, D), k and v (R, K, 1, D)."""
-        t, (prompt_k, prompt_v), (own_k, own_v) = self.length, self.prompt[layer], self.own[layer]
-        own_k[:, :, t], own_v[:, :, t] = k[:, :, 0], v[:, :, 0]
-        own_k, own_v = own_k[:, :, :t + 1], own_v[:, :, :t + 1]
+        by_group = lambda x: x.unflatten(0, (-1, self.group)).transpose(1, 2)
+        for own, new in zip(self.own[layer], (k, v)):
+            own.index_copy_(3, self.slot, by_group(new))
+        (prompt_k, prompt_v), (own_k, own_v) = self.prompt[layer], (
+            x[:, :, :, :self.width] for x in self.own[layer])
         N, K, P, D = prompt_k.shape
-        q = q.reshape(len(q), K, -1, D) * scale  # (R, K, h, D)
+        q = by_group(q.reshape(len(q), K, -1, D) * scale)  # (N, K, G, h, D)
         # The rows of a group are queries of one product: the prompt's keys are read once.
-        to_prompt = self._by_group(q) @ prompt_k.transpose(2, 3)  # (N, K, G * h, P)
-        to_prompt = to_prompt.masked_fill(~self.mask[:, None, None], -torch.inf)
-        scores = torch.cat([self._by_row(to_prompt), q @ own_k.transpose(2, 3)], -1)
-        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)  # (R, K, h, P + t + 1)
-        out = self._by_row(self._by_group(weights[..., :P]) @ prompt_v) + weights[..., P:] @ own_v
-        return out.reshape(len(q), 1, -1, D)
+        to_prompt = (q.reshape(N, K, -1, D) @ prompt_k.mT).float()  # (N, K, G * h, P)
+        to_own = (q @ own_k.mT).float()  # (N, K, G, h, width)
+        to_prompt += self.hide_prompt[:, None, None]
+        to_own += self.hide_own[:self.width]
+        # One softmax over both without joining them: a common maximum, a common sum.
+        rows = to_own.shape[:4]
+        top = torch.maximum(to_prompt.amax(-1).view(rows), to_own.amax(-1))  # (N, K, G, h)
+        to_prompt = to_prompt.sub_(top.view(N, K, -1, 1)).exp_()
+        to_own = to_own.sub_(top[..., None]).exp_()
+        total = to_prompt.sum(-1).view(rows) + to_own.sum(-1)
+        out = (to_prompt.to(q.dtype) @ prompt_v).view(q.shape) + to_own.to(q.dtype) @ own_v
+        out = out / total[..., None].to(q.dtype)
+        return out.transpose(1, 2).reshape(len(k), 1, -1, D)  # (R, 1, H, D)
 
-    def _by_group(self, x: torch.Tensor) -> torch.Tensor:  # (R, K, h, X) -> (N, K, G * h, X)
-        return x.unflatten(0, (-1, self.group)).transpose(1, 2).flatten(2, 3)
-
-    def _by_row(self, x: torch.Tensor) -> torch.Tensor:  # the way back
-        return x.unflatten(2, (self.group, -1)).transpose(1, 2).flatten(0, 1)
-
-    def keep(self, groups: torch.Tensor, rows: torch.Tensor, group: int) -> None:
-        """Go on with these prompts and these rows, `group` of them a prompt."""
-        self.mask, self.group = self.mask[groups], group
+    def keep(self, groups: torch.Tensor, members: torch.Tensor) -> None:
+        """Go on with these groups (N,) and these `members` (N, G) of each."""
+        self.hide_prompt, self.group = self.hide_prompt[groups], members.shape[1]
+        pick = lambda x: x[groups[:, None], :, members].transpose(1, 2).contiguous()
         self.prompt = {i: (k[groups], v[groups]) for i, (k, v) in self.prompt.items()}
-        self.own = {i: (k[rows], v[rows]) for i, (k, v) in self.own.items()}
+        self.own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
 
 def _attention(module, query, key, value, attention_mask, scaling=None, group_cache=None,
                sliding_window=None, softcap=None, **_):
     """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
     reach = group_cache.mask.shape[1] + group_cache.new_tokens
     if softcap or (sliding_window and sliding_window < reach):
-        raise UnusableModel("this model's attention has a window or a soft cap, which the "
-                            "hand-written rollout does not serve: use --sampler hf")
+        raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     first = module.layer_idx not in group_cache.prompt
     attend = group_cache.prefill if first else group_cache.decode
@@ -174,10 +118,51 @@ def _attention(module, query, key, value, attention_mask, scaling=None, group_ca
 
 AttentionInterface.register("group_cache", _attention)
 
+class Decode:
+    """The model's step by one token a row; on a GPU recorded once a shape, then replayed."""
+
+    def __init__(self, model: PreTrainedModel, cache: GroupCache) -> None:
+        self.model, self.cache, self.recorded = model, cache, None
+
+    def __call__(self, token: torch.Tensor, position: torch.Tensor, t: int) -> torch.Tensor:
+        """Token t of each row and its position, both (R, 1) -> logits (R, V)."""
+        cache, kind = self.cache, token.device.type
+        cache.slot.fill_(t)
+        cache.hide_own[t:t + 1].zero_()
+        cache.width = min((t // BLOCK[kind] + 1) * BLOCK[kind], cache.new_tokens)
+        if kind == "cpu":
+            return self._forward(token, position)
+        if self.recorded != (len(token), cache.width):
+            self._record(token, position)
+        self.token.copy_(token)
+        self.position.copy_(position)
+        self.graph.replay()
+        return self.logits
+
+    def _forward(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=token, position_ids=position, use_cache=False,
+                          group_cache=self.cache).logits[:, -1]
+
+    def _record(self, token: torch.Tensor, position: torch.Tensor) -> None:
+        """Capture a CUDA graph that reads self.token, self.position and writes self.logits."""
+        self.recorded = (len(token), self.cache.width)
+        self.graph = self.logits = None  # their memory, before more is taken
+        self.token, self.position = token.clone(), position.clone()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._forward(self.token, self.position)  # libraries set themselves up here
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = self._forward(self.token, self.position)
+
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode and our attention, both put back.  (In train mode checkpointing drops caches.)"""
     training, attention = model.training, model.config._attn_implementation
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UnusableModel(UNSERVED)
     model.eval()
     model.set_attn_implementation("group_cache")
     try:
@@ -201,12 +186,15 @@ def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new
     return [rollout for i in range(len(prompts)) for rollout in done[i]]
 
 def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) -> list[Rollout]:
-    look_every = 1 if model.device.type == "cpu" else 16  # looking makes the host wait for a GPU
+    look_every = LOOK_EVERY[model.device.type]
     ids, mask, positions = left_pad(prompts, model.device)
     ends = torch.tensor(end, device=model.device)
     cache = GroupCache(mask, group, max_new_tokens)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
                    group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
+    if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:
+        raise UnusableModel(UNSERVED)
+    decode = Decode(model, cache)
     position = positions[:, -1:].repeat_interleave(group, 0)  # (R, 1), of the newest token
     rows = torch.arange(len(logits), device=model.device)  # which completion a live row writes
     written = torch.full((len(rows), max_new_tokens), -1, device=model.device)
@@ -218,30 +206,31 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
         if t + 1 == max_new_tokens or (t % look_every == 0 and not alive.any()):
             break
         if t % look_every == 0 and (kept := _survivors(alive, cache.group)):
-            cache.keep(*kept)
-            rows, alive, token, position = (x[kept[1]] for x in (rows, alive, token, position))
+            groups, members = kept
+            going = (groups[:, None] * cache.group + members).flatten()
+            rows, alive, token, position = (x[going] for x in (rows, alive, token, position))
+            cache.keep(groups, members)
         position = position + 1
-        logits = model(input_ids=token[:, None], position_ids=position, use_cache=False,
-                       group_cache=cache).logits[:, -1]
-        cache.length += 1
+        logits = decode(token[:, None], position, t)
     completions = [[i for i in row if i >= 0] for row in written.tolist()]
     return [Rollout(prompts[r // group], c, c[-1] in end) for r, c in enumerate(completions)]
 
-def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor, int] | None:
-    """Groups, rows, rows a group to go on with, if a quarter of the rows can go; else None."""
+def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Groups (N,) and their members (N, G) to go on with, if a quarter of the rows can go."""
     table = alive.view(-1, group)
     groups, width = table.any(1).nonzero()[:, 0], int(table.sum(1).max())  # as the fullest group
     if len(groups) * width > 0.75 * len(alive):
         return None
-    living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)[:, :width]
-    return groups, (groups[:, None] * group + living_first).flatten(), width
+    living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)
+    return groups, living_first[:, :width]
 
 def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): argmax of p / Exp(1), which is a sample of p without a wait."""
+    """One id a row, (R, V) -> (R,): where the summed probabilities pass a random height."""
     if temperature == 0:
         return logits.argmax(-1)
-    p = (logits.float() / temperature).softmax(-1)
-    return (p / torch.empty_like(p).exponential_(generator=rng)).argmax(-1)
+    heights = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
+    draw = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=rng)
+    return torch.searchsorted(heights, draw * heights[:, -1:], right=True)[:, 0]
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
@@ -253,10 +242,10 @@ def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
     for batch in (prompts[i:i + size] for i in range(0, len(prompts), size)):
-        ids, mask, _ = left_pad(batch, model.device)
+        ids, mask, _ = left_pad([p for p in batch for _ in range(group)], model.device)
         out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
                              max_new_tokens=max_new_tokens, pad_token_id=end[0],
-                             num_return_sequences=group, **(how or {"do_sample": False}))
+                             **(how or {"do_sample": False}))
         for r, row in enumerate(out[:, ids.shape[1]:].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
             rollouts.append(Rollout(batch[r // group], row[:stop], row[stop - 1] in end))

@@ -41,7 +41,8 @@ import solver
 from ast_match import Malformed
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
-from rollout import SAMPLERS, Player, Rollout, UnusableModel
+from player import Player
+from rollout import SAMPLERS, Rollout, UnusableModel
 
 HERE = Path(__file__).resolve().parent
 
@@ -75,7 +76,8 @@ TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, gene
 SMOKE = dict(iterations=1, generator_steps=1, generator_prompts=2, solver_steps=1,
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
-           "scale": ["group", "batch", "none"]}
+           "scale": ["group", "batch", "none"], "kl": ["k3", "unbiased"],
+           "truncated": ["keep", "mask"]}
 LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 

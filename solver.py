@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 from generator import Task
-from rollout import Player, UnusableModel
+from player import Player
+from rollout import UnusableModel
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
 and take the values of their arguments from the request.

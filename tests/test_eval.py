@@ -9,7 +9,7 @@ from conftest import ROOT
 
 import eval
 from ast_match import Malformed
-from rollout import Player
+from player import Player
 
 GOOD = {
     "id": "a",

@@ -4,8 +4,12 @@ import pytest
 import torch
 from conftest import random_model
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -17,6 +21,7 @@ import rollout
 from rollout import sample, sample_hf
 
 RAGGED = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, 19], [20, 21, 22, 23]]
+NEVER = 10**6  # an id that no model has
 FAMILIES = [
     (Qwen2ForCausalLM, Qwen2Config),
     (LlamaForCausalLM, LlamaConfig),
@@ -75,10 +80,28 @@ def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
     assert draw(1) == draw(1) != draw(2)
 
 
-def test_what_was_sampled_can_be_scored(model):
-    rollouts = sample(model, RAGGED, 4, 12, 1.0, [2], rng())
-    logps, _, mask = grpo.token_logprobs(model, rollouts, 1.0)
-    assert mask.sum() == sum(len(r.completion) for r in rollouts) and torch.isfinite(logps).all()
+def test_scored_again_the_ids_have_the_log_probabilities_they_were_sampled_with(
+    model, monkeypatch
+):
+    steps, choose = [], rollout.choose  # for each token: how likely the chosen ids were
+
+    def watched(logits, temperature, rng):
+        token = choose(logits, temperature, rng)
+        steps.append((logits / temperature).log_softmax(-1).gather(1, token[:, None])[:, 0])
+        return token
+
+    monkeypatch.setattr(rollout, "choose", watched)
+    rollouts = sample(model, RAGGED, 4, 12, 0.7, [NEVER], rng(1))
+    in_the_batch = sorted(rollouts, key=lambda r: len(r.prompt))
+    logps, _, mask = grpo.token_logprobs(model, in_the_batch, 0.7)
+    assert mask.all() and torch.allclose(logps, torch.stack(steps, 1), atol=1e-4)
+
+
+def test_whole_blocks_of_the_cache_hide_what_is_not_written_yet(model, monkeypatch):
+    right = sample(model, RAGGED, 2, 24, 0, [2, 30, 40], rng())
+    monkeypatch.setitem(rollout.BLOCK, "cpu", 7)
+    monkeypatch.setitem(rollout.LOOK_EVERY, "cpu", 5)
+    assert sample(model, RAGGED, 2, 24, 0, [2, 30, 40], rng()) == right
 
 
 def test_a_model_left_in_train_mode_with_checkpointing_still_rolls_out_right(model):
@@ -95,14 +118,16 @@ def test_attention_that_the_hand_written_path_cannot_serve_is_refused_with_a_hin
         sample(model, RAGGED, 1, 12, 0, [2], rng())
 
 
+@pytest.mark.parametrize("cls, config", [(MambaForCausalLM, MambaConfig), (BloomForCausalLM, BloomConfig)], ids=lambda x: x.__name__)
+def test_a_family_without_plain_attention_is_refused_with_a_hint(cls, config):
+    torch.manual_seed(0)
+    other = cls(config(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4))
+    with pytest.raises(rollout.UnusableModel, match="--sampler hf"):
+        sample(other, RAGGED, 1, 12, 0, [2], rng())
+    assert len(sample_hf(other, RAGGED, 2, 4, 0, [2], rng())) == 2 * len(RAGGED)
+
+
 def test_next_token_logits_are_those_of_each_prompt_alone(model):
     together = rollout.next_token_logits(model, RAGGED)
     alone = torch.stack([model(torch.tensor([p])).logits[0, -1] for p in RAGGED])
     assert torch.allclose(together, alone, atol=1e-5)
-
-
-def test_a_missing_model_is_an_error_that_says_what_to_do():
-    with pytest.raises(
-        rollout.UnusableModel, match="neither a folder nor in the cache.*needs no network"
-    ):
-        rollout.load_model("nobody/no-such-model")

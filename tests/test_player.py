@@ -1,0 +1,28 @@
+"""A player: loading a model, and what speaks for it."""
+
+import pytest
+import torch
+from conftest import ROOT
+
+import player
+from player import Player
+from rollout import UnusableModel
+
+
+def test_a_missing_model_is_an_error_that_says_what_to_do():
+    with pytest.raises(
+        UnusableModel, match="neither a folder nor in the cache.*needs no network"
+    ):
+        player.load_model("nobody/no-such-model")
+
+
+def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
+    p = Player(str(ROOT / "tiny"))
+    assert p.speaking() is p.model
+    p.dtype = torch.bfloat16  # as on a GPU
+    hello = [[{"role": "user", "content": "Hello"}]]
+    assert len(p.ask(hello, 2, 4, 1.0)) == 2 and p.speaking().dtype == torch.bfloat16
+    with torch.no_grad():
+        p.model.get_input_embeddings().weight.zero_()
+    assert p.speaking().get_input_embeddings().weight.abs().max() == 0
+    assert p.model.dtype == torch.float32
