@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -119,10 +119,10 @@ def _attention(module, query, key, value, attention_mask, scaling=None, group_ca
 AttentionInterface.register("group_cache", _attention)
 
 class Decode:
-    """The model's step by one token a row; on a GPU recorded once a shape, then replayed."""
+    """The model's step by one token a row; on a GPU captured once a shape, then replayed."""
 
     def __init__(self, model: PreTrainedModel, cache: GroupCache) -> None:
-        self.model, self.cache, self.recorded = model, cache, None
+        self.model, self.cache, self.shape = model, cache, None
 
     def __call__(self, token: torch.Tensor, position: torch.Tensor, t: int) -> torch.Tensor:
         """Token t of each row and its position, both (R, 1) -> logits (R, V)."""
@@ -130,32 +130,34 @@ class Decode:
         cache.slot.fill_(t)
         cache.hide_own[t:t + 1].zero_()
         cache.width = min((t // BLOCK[kind] + 1) * BLOCK[kind], cache.new_tokens)
-        if kind == "cpu":
-            return self._forward(token, position)
-        if self.recorded != (len(token), cache.width):
-            self._record(token, position)
+        if self.shape != (len(token), cache.width):
+            self.shape, self.run = (len(token), cache.width), None  # frees the earlier graph
+            self.token, self.position = token.clone(), position.clone()  # what a graph reads
+            self.run = self._captured() if kind == "cuda" else self._forward
         self.token.copy_(token)
         self.position.copy_(position)
-        self.graph.replay()
-        return self.logits
+        return self.run()
 
-    def _forward(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=token, position_ids=position, use_cache=False,
+    def _forward(self) -> torch.Tensor:
+        return self.model(input_ids=self.token, position_ids=self.position, use_cache=False,
                           group_cache=self.cache).logits[:, -1]
 
-    def _record(self, token: torch.Tensor, position: torch.Tensor) -> None:
-        """Capture a CUDA graph that reads self.token, self.position and writes self.logits."""
-        self.recorded = (len(token), self.cache.width)
-        self.graph = self.logits = None  # their memory, before more is taken
-        self.token, self.position = token.clone(), position.clone()
+    def _captured(self) -> Callable[[], torch.Tensor]:
+        """The same as a CUDA graph: one launch instead of hundreds."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._forward(self.token, self.position)  # libraries set themselves up here
+            self._forward()  # libraries set themselves up here, not in the graph
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = self._forward(self.token, self.position)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self._forward()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return logits
+
+        return replay
 
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
