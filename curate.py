@@ -66,21 +66,24 @@ def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
         yield any(isinstance(value, (list, dict)) for value in values), "argument is not flat"
         yield not all(grounded(v, task.question) for v in values), "value not in the question"
 
-def signature(task: Task, values: bool = True) -> str:
-    """What near-duplicates share: all but case, blanks, digits, quotes (without `values`: theirs)."""
-    gold = [str(v) for call in task.calls for v in call.arguments.values() if not values]
-    text = task.question
-    for value in sorted(filter(str.strip, gold), key=len, reverse=True):
-        text = text.replace(value, "0")
-    text = json.dumps([text, sorted(tool.name for tool in task.tools),
-                       sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
-                      ensure_ascii=False)
+def signature(task: Task) -> str:
+    """What near-duplicates share: question, menu, calls but for case, blanks, digits, quotes."""
+    return _fold(json.dumps([task.question, sorted(tool.name for tool in task.tools),
+                             sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
+                            ensure_ascii=False))
+
+def _fold(text: str) -> str:
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
 
 def copies(tasks: list[Task | None]) -> list[int]:
-    """For each task of a batch, how many of the batch are that task, whatever the values."""
-    signatures = [task and signature(task, values=False) for task in tasks]
-    return [signatures.count(s) if s else 1 for s in signatures]
+    """For each task of a batch, how many of the batch ask its question, whatever the values."""
+    forms = [task and task.question for task in tasks]
+    for i, task in enumerate(tasks):
+        values = [str(v) for call in task.calls for v in call.arguments.values()] if task else []
+        for value in sorted(filter(None, values), key=len, reverse=True):
+            forms[i] = forms[i].replace(value, "0")
+    forms = [form and _fold(form) for form in forms]
+    return [forms.count(form) if form else 1 for form in forms]
 
 def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
@@ -108,7 +111,7 @@ def bucket(p: float) -> str:
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
 def fill(total: int, available: dict[str, int]) -> dict[str, int]:
-    """Share `total` out equally, first come first served; nobody gets more than is available.
+    """Share `total` out equally, a remainder to the first; nobody gets more than is available.
 
     >>> fill(10, {"math": 9, "news": 2, "travel": 9})
     {'math': 4, 'news': 2, 'travel': 4}
