@@ -11,6 +11,8 @@ Our decisions, where the paper is silent or the released code differs from it:
   4. A task that fails a check in curate.py is not shown to the Solver: its r_curr is 0.
   5. Values are searched as whole words, like there; but 5 does not stand in "5.5", -5 not in "5"
      and C not in "C++"; letters of every script count; 3.5 stands in "3.50".
+  6. Left as in the paper, though a player can use it: a call without arguments, of a tool that
+     requires none, gets all of r_valid; two calls that differ in the name alone are worth .8.
 
 One raw example: a task that the Solver gets right in k of 8 tries is worth r_diff
     >>> [round(r_diff(k / 8, 8), 4) for k in (0, 1, 2, 6, 7, 8)]
@@ -30,11 +32,11 @@ from ast_match import Call, canonical
 from generator import SYSTEM, Draft
 from solver import Answer
 
-W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid, Eq. (2)
-BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff
-W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt
-W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls
-EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many
+W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid: Eq. (2)
+BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff: Sec. 3.2.1
+W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt: Sec. 3.4
+W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls: Sec. 3.4
+EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many: Sec. 3.4
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
 PLACEHOLDERS = ("what the user says", "tool_name", "argument_name", "begin with <think>")
 
@@ -55,8 +57,8 @@ def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: 
                      ) -> GeneratorReward:
     """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all.
 
-    The paper pays each copy of a task in full.  A guard that is not the paper's: `copies`, how many
-    of the batch are this task (curate.copies), share what one of them is worth.
+    The paper pays each copy of a task in full.  `copies` is a guard that is not the paper's: so
+    many of the batch are this task (curate.copies) and share what one is worth.
     """
     if is_placeholder(draft.blocks["question"] or ""):
         return GeneratorReward(0.0, 0.0)
@@ -67,10 +69,7 @@ def r_fmt(draft: Draft) -> float:
     return (all(draft.blocks.values()) + (draft.tools is not None) + (draft.calls is not None)) / 3
 
 def r_valid(draft: Draft) -> float:
-    """Tool in the menu, required arguments given, values in the question; mean over gold calls.
-
-    A call without arguments, of a tool that requires none, gets everything.
-    """
+    """Tool in the menu, required arguments given, values in the question; mean over gold calls."""
     menu, scores = {tool.name: tool for tool in draft.tools or []}, []
     for call in draft.calls or []:
         known = call.name in menu
@@ -159,11 +158,7 @@ def r_acc(predicted: list[Call], gold: list[Call]) -> float:
     return sum(scores) / len(gold) / (1 + EXTRA_CALL * extra) if gold else 0.0
 
 def pair_score(predicted: Call, gold: Call) -> float:
-    """.2 name + .3 F1 of argument names + .5 share of equal values among the common names.
-
-    Two calls without arguments and with different names are worth .8, as are any two that differ
-    in the name alone.
-    """
+    """.2 name + .3 F1 of argument names + .5 share of equal values among the common names."""
     common = predicted.arguments.keys() & gold.arguments.keys()
     total = len(predicted.arguments) + len(gold.arguments)
     keys = 2 * len(common) / total if total else 1.0

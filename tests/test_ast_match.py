@@ -145,7 +145,9 @@ def test_a_tag_opened_in_its_own_block_is_part_of_the_text():
     assert last_block("<a><a>1</a></a>", "a") == "<a>1"
 
 
-@pytest.mark.parametrize("piece", ["<a>", "<a>x</a>", "</a>", "[", "{'a':", '"\\d"', "f(x=", "f'{a}'", " "])
+@pytest.mark.parametrize(
+    "piece", ["<a>", "<a>x</a>", "</a>", "[", "{'a':", '"\\d"', "f(x=", "f'{a}'", " "]
+)
 def test_100_kb_of_anything_is_read_or_refused_in_50_ms(piece):
     text = piece * (100_000 // len(piece))
     for read in (lambda t: last_block(t, "a", any_case=True), parse_value, parse_python_calls):

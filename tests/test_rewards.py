@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from test_solver import GOOD as ANSWER
 import curate
 import generator
 import rewards
+import selfplay
 import solver
 from ast_match import Call
 from generator import Spec
@@ -272,12 +274,13 @@ def test_the_three_parts_of_each_pair_are_the_released_codes():
 # Where R_G differs (before the Solver is asked): kind -> which lines, why.
 GENERATOR_DIFFERENCES = {
     "their prompt": (
-        lambda line, draft: line["gate"] == 0 and line["tags_parsed"] and len(draft.blocks["question"]) > 7,
+        lambda line, draft: line["gate"] < line["tags_parsed"]
+        and len(draft.blocks["question"]) > 7,
         "the question is an echo of their prompt; ours has other phrases",
     ),
     "numbers": (
-        lambda line, draft: line["kind"].startswith(("grounding: 5.5", "grounding: 1234.5", "grounding: '1,0"))
-        and any(n in draft.blocks["question"] for n in ("5.50", "234.50", "1000000")),
+        lambda line, draft: line["kind"].startswith("grounding: ")
+        and any(n in draft.blocks["question"] for n in ("5.50", "234.50", "1000000 ")),
         "5.50 is 5.5 and 1,000,000 is 1000000, both ways",
     ),
     "not JSON": (
@@ -307,8 +310,7 @@ def test_the_generator_reward_is_the_released_codes_but_for_listed_kinds():
             assert "answer: an item is not a call" in draft.reasons
             continue
         equal = ours.fmt == pytest.approx(line["r_fmt"], abs=1e-9) and (
-            ours.fmt == 0
-            or all(wanted[name] in (None, value) for name, value in together.items())
+            ours.fmt == 0 or all(wanted[name] in (None, value) for name, value in together.items())
         )
         assert equal != bool(named), (line["kind"], ours, together)
         seen |= set(named)
@@ -317,17 +319,20 @@ def test_the_generator_reward_is_the_released_codes_but_for_listed_kinds():
 
 
 def test_the_parts_of_the_generator_reward_are_the_released_codes():
-    """But for what they call a success (1.0 for 1 is none there) and the phrases of their prompt."""
+    """But for what is a success (there 1.0 is not 1) and for the phrases of their prompt."""
     for line in oracle("toolr0_generator_units.jsonl"):
         if line["function"] == "difficulty_reward_bandpass":
             assert r_diff(line["p"], line["k"]) == pytest.approx(line["result"], abs=1e-9)
-        if line["function"] == "is_placeholder_question" and rewards.is_placeholder(line["question"]):
-            assert line["result"]
+        if line["function"] == "is_placeholder_question":
+            assert line["result"] or not rewards.is_placeholder(line["question"])
         if line["function"] == "success_prob_against_gold" and line["calls"]:
             answers = [[Call(**call)] if call else [] for call in line["calls"]]
-            theirs = sum("1.0" not in json.dumps(call) and answer == [Call(**line["gold"])] and
-                         type(answer[0].arguments["x"]) is int
-                         for call, answer in zip(line["calls"], answers)) / len(answers)
+            theirs = sum(
+                "1.0" not in json.dumps(call)
+                and answer == [Call(**line["gold"])]
+                and type(answer[0].arguments["x"]) is int
+                for call, answer in zip(line["calls"], answers)
+            ) / len(answers)
             assert theirs == line["result"]
             assert curate.pass_rate(answers, [Call(**line["gold"])]) >= theirs
 
@@ -379,11 +384,13 @@ GENERATOR_HACKS = {
     "(an honest task)": [task()],
     "a value that is not in the question": [task(call=gold(city="Rome"))],
     "a value only inside a longer word": [task(call=gold(city="Par"))],
-    "a value only inside a longer number": [task(call=gold(city="Paris", days=3), question="Rain in Paris on day 3.5?")],
+    "a value only inside a longer number": [task("Rain in Paris in the next 3.5 days?")],
     "a gold tool that is not in the menu": [task(call=GOLD | {"name": "get_snow"})],
     "a required argument left out": [task(call=gold(days=3))],
     "every argument empty": [task(call=gold(city="", days=""))],
-    "no argument required, none given": [task(call=gold(), tools=(WEATHER | {"required": []}, CLOCK))],
+    "no argument required, none given": [
+        task(call=gold(), tools=(WEATHER | {"required": []}, CLOCK))
+    ],
     "eight copies of one task": [task()] * 8,
     "eight copies with other digits and names": [
         task(f"Will it rain in {city} in the next {days} days?", gold(city=city, days=days))
@@ -446,11 +453,22 @@ def solver_row(answer, released):
     return [f"{released:.2f}", f"{reward.total:.2f}"]
 
 
-def test_the_hack_tables_of_the_readme_are_what_the_hacks_are_worth():
-    rows = [[hack, *generator_row(batch)] for hack, batch in GENERATOR_HACKS.items()]
-    rows += [[hack, *solver_row(*tried)] for hack, tried in SOLVER_HACKS.items()]
-    table = [f"| {' | '.join(row)} |" for row in rows]
-    assert [row for row in table if row not in README] == [], "\n".join(table)
+@pytest.mark.parametrize("hack", GENERATOR_HACKS)
+def test_a_hack_of_the_generator_is_worth_what_the_readme_says(hack):
+    row = f"| {hack} | {' | '.join(generator_row(GENERATOR_HACKS[hack]))} |"
+    assert row in README, row
+
+
+@pytest.mark.parametrize("hack", SOLVER_HACKS)
+def test_a_hack_of_the_solver_is_worth_what_the_readme_says(hack):
+    row = f"| {hack} | {' | '.join(solver_row(*SOLVER_HACKS[hack]))} |"
+    assert row in README, row
+
+
+def test_a_question_with_two_good_answers_earns_the_full_difficulty_reward():
+    rain = GOLD | {"name": "get_rain"}
+    answers = [[Call(**GOLD)], [Call(**rain)]] * 4  # the Solver tosses a coin
+    assert r_diff(curate.pass_rate(answers, [Call(**GOLD)]), 8) == 1
 
 
 def test_no_hack_is_worth_more_than_an_honest_task():
@@ -458,6 +476,16 @@ def test_no_hack_is_worth_more_than_an_honest_task():
     for batch in GENERATOR_HACKS.values():
         paper, here, guarded, _ = generator_row(batch)
         assert honest[0] == honest[2] >= paper >= here >= guarded
+
+
+@pytest.mark.parametrize("guard, total", [("none", 2.75), ("repeats", 1 + 1.75 / 8)])
+def test_the_guard_is_an_option_of_the_loop(tmp_path, guard, total):
+    run = selfplay.Run(selfplay.Config(guard=guard), tmp_path)
+    run.pass_rates = lambda frozen, tasks, seed: [0.5] * len(tasks)
+    frozen = SimpleNamespace(digit_logits=lambda chats: torch.zeros(len(list(chats)), 5))
+    drafts = [generator.parse(task())] * 8
+    parts, _ = run.reward_drafts(frozen, drafts, [SPEC] * 8, 0)
+    assert [part.total for part in parts] == pytest.approx([total] * 8)
 
 
 def test_two_calls_without_arguments_and_with_different_names_are_worth_8():
@@ -469,9 +497,8 @@ def test_a_reward_term_is_added_by_the_recipe_of_the_readme(tmp_path):
     recipe = README.split("```diff\n")[1].split("```")[0]
     assert sum(line[0] in "+-" for line in recipe.splitlines()) <= 10
     for hunk in recipe.split("@@\n")[1:]:
-        old, new = (
-            "".join(line[1:] for line in hunk.splitlines(True) if line[0] in kept) for kept in (" -", " +")
-        )
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(x[1:] for x in lines if x[0] in kept) for kept in (" -", " +"))
         assert code.count(old) == 1, old
         code = code.replace(old, new)
     (tmp_path / "rewards_more.py").write_text(code, encoding="utf-8")
