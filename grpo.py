@@ -25,6 +25,7 @@ Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden 
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -65,7 +66,7 @@ def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     A completion without a reward (NaN) is left out of mean and std; its advantage is 0.
     """
     scored = ~rewards.isnan()
-    centred = (rewards - rewards.nanmean(1, keepdim=True)).nan_to_num()  # (N, G)
+    centred = (rewards - rewards.nanmean(1, keepdim=True)).where(scored, 0)  # (N, G)
     variance = centred.square().sum(1, keepdim=True) / (scored.sum(1, keepdim=True) - 1).clamp(1)
     divisor = {"group": variance.sqrt() + EPS, "batch": rewards[scored].std() + EPS, "none": 1.0}
     return centred / divisor[scale]
@@ -181,9 +182,12 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
         optimizer.zero_grad(set_to_none=True)
         sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
+        if skipped := not math.isfinite(norm):  # such a step would spoil every weight
+            break
         optimizer.step()
     tokens = max(sums["tokens"], 1.0)
     return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
+            "skipped": float(skipped),
             "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
             "clip_share": sums["clipped"] / tokens,
             "zero_advantage_groups": (A == 0).all(1).float().mean().item(),

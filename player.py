@@ -92,4 +92,7 @@ class Player:
         shutil.rmtree(part, ignore_errors=True)
         self.model.save_pretrained(part)
         self.tokenizer.save_pretrained(part)
+        for file in part.iterdir():
+            with open(file, "rb") as f:
+                os.fsync(f.fileno())
         part.rename(folder)

@@ -10,26 +10,26 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
-Each phase reads files and writes its result whole.  A run that was stopped continues with the same
-command: finished phases are left alone, an unfinished one starts again from its own seed.
-
-    runs/NAME/config.json  log.jsonl  report.png
-    runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
+Each phase reads files and writes its result whole (runfolder.py).  A run that was stopped anywhere
+continues with the same command, and ends in the weights of one that was not.
 """
 from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
+import platform
+import shutil
+import signal
 import sys
-import time
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable
 
 import torch
-from tqdm import tqdm
+import transformers
 
 import curate
 import eval
@@ -43,6 +43,7 @@ from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
 from player import Player
 from rollout import SAMPLERS, Rollout, UnusableModel
+from runfolder import (Log, in_pieces, load_step, locked, save_step, write_jsonl, write_whole)
 
 HERE = Path(__file__).resolve().parent
 
@@ -69,18 +70,23 @@ class Config(GRPOConfig):
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
     heldout: str = option(str(HERE / "tiny/heldout.jsonl"), "JSONL file of tasks to evaluate on")
     eval_tasks: int = option(100, "how many of them")
+    save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
 
 # What differs for the model that ships: a million parameters learn in larger steps.
 TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=15,
             generator_prompts=8, solver_steps=25, solver_prompts=16, p_large_menu=0.2,
             candidates=800, select=200, eval_tasks=480)
-SMOKE = dict(iterations=1, generator_steps=1, generator_prompts=2, solver_steps=1,
+SMOKE = dict(iterations=1, save_every=1, generator_steps=2, generator_prompts=2, solver_steps=3,
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
            "scale": ["group", "batch", "none"], "kl": ["k3", "unbiased"],
            "truncated": ["keep", "mask"], "guard": ["none", "repeats"]}
 LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
+
+MAY_CHANGE = {"save_every", "micro_batch"}  # options that leave a run the same run
+PIECE = 512  # completions that are kept together in an unfinished curation
+BAD_STEPS = 5  # so many in a row stop the run
 
 class Empty(Exception):
     """A phase had nothing to work on; the message says what to change."""
@@ -103,35 +109,54 @@ class Run:
     """The phases.  Each returns at once where its result exists; else it makes and writes it."""
 
     def __init__(self, cfg: Config, folder: Path) -> None:
-        self.cfg, self.folder = cfg, folder
+        self.cfg, self.folder, self.stopping = cfg, folder, False
         self.player = lambda where: Player(where, cfg.device, cfg.sampler)
+        signal.signal(signal.SIGINT, self.stop)
+
+    def stop(self, *_) -> None:
+        """Ctrl-C: leave after this step; the second one leaves at once."""
+        self.stopping = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping after this step; Ctrl-C again leaves at once", file=sys.stderr)
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, frozen = self.cfg, self.player(solver_at)
+        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
             rollouts = self.ask(player, map(generator.prompt, specs), cfg.group, seed)
             drafts = [generator.parse(player.text(r)) for r in rollouts]
             spec_of = [spec for spec in specs for _ in range(cfg.group)]
-            return rollouts, *self.reward_drafts(frozen, drafts, spec_of, seed)
+            return rollouts, *self.reward_drafts(frozen(), drafts, spec_of, seed)
 
         return self.train(k, "generator", generator_at, cfg.generator_steps, turn,
                           shown=("reward", "usable", "p", "entropy"))
 
     def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
-        cfg, seed, here = self.cfg, phase_seed(self.cfg.seed, k, "curate"), self.folder / f"iter{k}"
+        cfg, here = self.cfg, self.folder / f"iter{k}"
+        texts_at, rates_at = here / "texts.part.jsonl", here / "rates.part.jsonl"
         if (here / "tasks.jsonl").exists():
+            texts_at.unlink(missing_ok=True)
+            rates_at.unlink(missing_ok=True)
             return eval.load_tasks(here / "tasks.jsonl")
         writer, frozen = self.player(generator_at), self.player(solver_at)
-        specs = generator.sample_specs(seed, cfg.candidates, cfg.p_large_menu)
-        texts = map(writer.text, self.ask(writer, map(generator.prompt, specs), 1, seed))
+        seed = lambda what: phase_seed(cfg.seed, k, what)
+
+        def write(n: int, some: list[Spec]) -> list[str]:
+            return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1,
+                                                     seed(f"write/{n}"))]
+
+        def rate(n: int, some: list[curate.Candidate]) -> list[float]:
+            return self.pass_rates(frozen, [c.task for c in some], seed(f"rate/{n}"))
+
+        specs = generator.sample_specs(seed("specs"), cfg.candidates, cfg.p_large_menu)
+        texts = in_pieces(texts_at, specs, PIECE, write)
         candidates = [curate.candidate(f"{k}-{i:05d}", spec, generator.parse(text))
                       for i, (spec, text) in enumerate(zip(specs, texts))]
         usable = curate.check(candidates)
-        for c, p in zip(usable, self.pass_rates(frozen, [c.task for c in usable], seed)):
+        for c, p in zip(usable, in_pieces(rates_at, usable, PIECE // cfg.probe, rate)):
             c.p = p
         selected = curate.select(curate.verify(usable, cfg.tau), cfg.select)
         funnel = curate.funnel(candidates)
@@ -143,7 +168,7 @@ class Run:
             raise Empty(f"iteration {k}: no candidate was selected; the line above says why. Raise "
                         "--candidates or --generator-steps, or lower --tau.")
         write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
-        return [c.task for c in selected]
+        return self.curate(k, generator_at, solver_at)  # which tidies up
 
     def train_solver(self, k: int, solver_at: str, tasks: list[Task]) -> str:
         """Phase 3: GRPO on the curated tasks, easy to hard, and again from the start if too few."""
@@ -163,20 +188,35 @@ class Run:
     def train(self, k: int, role: str, start: str, steps: int, turn: Callable, shown: tuple) -> str:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         out = self.folder / f"iter{k}" / role
+        steps_at = out.with_name(f"{role}.steps")
         if out.exists():
+            shutil.rmtree(steps_at, ignore_errors=True)
             return str(out)
-        cfg, player, log = self.cfg, self.player(start), Log(self.folder, k, role)
+        cfg, player = self.cfg, self.player(start)
+        reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
         optimizer = torch.optim.AdamW(player.model.parameters(), cfg.lr,
                                       weight_decay=cfg.weight_decay)
-        reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
+        log, bad = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer)), 0
         for step in log.steps(steps, shown):
             seed = phase_seed(cfg.seed, k, f"{role}/{step}")
             rollouts, parts, extra = turn(player, step, seed)
             totals = torch.tensor([part.total for part in parts]).view(-1, cfg.group)  # (N, G)
             metrics = grpo.step(player.model, optimizer, rollouts, totals, cfg, reference)
             log.line({**metrics, **rewards.means(parts), **extra})
+            bad = bad + 1 if metrics["skipped"] else 0
+            if bad == BAD_STEPS:
+                raise Empty(f"iteration {k} {role}: {bad} steps in a row had no finite gradient. "
+                            f"Lower --lr; the last good checkpoint is in {steps_at}.")
+            if self.stopping or (step + 1) % cfg.save_every == 0:
+                save_step(steps_at, step + 1, player.model, optimizer)
+            if self.stopping:
+                raise KeyboardInterrupt
+        if not optimizer.state:  # it has one from the first gradient on
+            raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a group "
+                        "were equal, so nothing was learned. Raise --group or --temperature, or "
+                        "name another --model.")
         player.save(out)
-        return str(out)
+        return self.train(k, role, start, steps, turn, shown)  # which tidies up
 
     def evaluate(self, k: int, solver_at: str) -> None:
         """Greedy exact match on the held-out tasks after iteration k; 0 is the base model."""
@@ -218,49 +258,12 @@ def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-def write_jsonl(path: Path, items: Iterable[dict]) -> None:
-    """The same, one JSON object a line."""
-    write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
-
-class Log:
-    """log.jsonl: a line a step.  Lines of an earlier, unfinished try of a phase are taken out."""
-
-    def __init__(self, folder: Path, k: int, phase: str) -> None:
-        self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
-        self.step, self.bar, self.shown, self.began = 0, None, (), time.time()
-        if self.path.exists():
-            whole = self.path.read_text().rpartition("\n")[0]  # without a line that a kill cut off
-            old = map(json.loads, whole.splitlines())
-            write_jsonl(self.path, [x for x in old if not self.where.items() <= x.items()])
-
-    def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
-        """0 to count - 1, with a progress bar that shows some of the logged numbers."""
-        title = "iteration {iteration} {phase}".format(**self.where)
-        self.bar, self.shown = tqdm(range(count), title, leave=False, dynamic_ncols=True), shown
-        for self.step in self.bar:
-            yield self.step
-
-    def line(self, values: dict) -> None:
-        """Append one line."""
-        line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line | values) + "\n")
-        if self.bar is not None:
-            self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
-
 def flag(name: str) -> str:
     """The option of a field of Config."""
     return "--" + name.replace("_", "-")
 
-def parse_arguments(argv: list[str] | None = None) -> Config:
-    """The command line as a Config; --help is made from its fields."""
+def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
+    """The command line as a Config, and whether --set-changed was given; --help is made from it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for f in fields(Config):
@@ -271,7 +274,10 @@ def parse_arguments(argv: list[str] | None = None) -> Config:
                             metavar=None if f.name in CHOICES else f.type.upper(),
                             help=f"{f.metadata['help']} ({'; '.join(notes)})")
     parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
+    parser.add_argument("--set-changed", action="store_true",
+                        help="go on with a run although options were changed")
     given = vars(parser.parse_args(argv))
+    set_changed = given.pop("set_changed")
     smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
     cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
     cfg.run = cfg.run or Path(cfg.model).name
@@ -279,32 +285,45 @@ def parse_arguments(argv: list[str] | None = None) -> Config:
         low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, float("inf"))
         if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
-    return cfg
+    return cfg, set_changed
 
-def open_folder(cfg: Config) -> Path:
-    """The run folder; one that holds a run of another configuration is refused."""
-    folder, wanted = Path("runs") / cfg.run, asdict(cfg)
-    path = folder / "config.json"
+def open_folder(cfg: Config, set_changed: bool) -> Path:
+    """The run folder; one that holds a run of another configuration is refused unless told."""
+    folder = Path("runs") / cfg.run
+    path, wanted = folder / "config.json", asdict(cfg)
     if path.exists() and any(folder.glob("iter*")):
         found = json.loads(path.read_text())
-        changed = [f"{flag(key)} was {found.get(key)}, is {value}"
-                   for key, value in wanted.items() if found.get(key) != value]
-        if changed:
+        changed = [f"{flag(key)} was {found.get(key)}, is {value}" for key, value in wanted.items()
+                   if found.get(key) != value and key not in MAY_CHANGE]
+        if changed and not set_changed:
             raise Malformed(f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
-                            "Name this run with --run NAME, or delete the folder.")
-    write_whole(path, json.dumps(wanted, indent=1))
+                            "Go on with the new values by --set-changed, name this run with --run "
+                            "NAME, or delete the folder.")
+        if changed:
+            print(f"{folder} goes on, its unfinished phase from the start: {'; '.join(changed)}")
+            for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
+                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+    versions = {"python": platform.python_version(), "torch": torch.__version__,
+                "transformers": transformers.__version__}
+    write_whole(path, json.dumps(wanted | {"versions": versions}, indent=1))
     return folder
 
 def main() -> int:
-    """Run.  Exit code 2: bad input; 3: a phase had nothing to work on; 130: Ctrl-C."""
-    cfg = parse_arguments()
+    """Run.  Exit code 2: bad input, no room; 3: a phase had nothing to work on; 130: Ctrl-C."""
+    cfg, set_changed = parse_arguments()
+    again = "the same command goes on from the last checkpoint"
     try:
-        selfplay(cfg, open_folder(cfg))
+        with locked(Path("runs") / cfg.run):
+            selfplay(cfg, open_folder(cfg, set_changed))
     except (Malformed, UnusableModel, Empty) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)
         return 3 if isinstance(error, Empty) else 2
+    except OSError as error:
+        print(f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
+              "mended.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last finished phase", file=sys.stderr)
+        print(f"\nstopped; {again}", file=sys.stderr)
         return 130
     return 0
 

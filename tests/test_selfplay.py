@@ -76,7 +76,10 @@ def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
     lines = [
         json.loads(line) for line in (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
     ]
-    assert [line["phase"] for line in lines] == ["generator", "curate", "solver"]
+    phases = [(line["phase"], line["step"]) for line in lines]
+    assert phases == [("generator", 0), ("generator", 1), ("curate", 0)] + [
+        ("solver", step) for step in range(3)
+    ]
     assert {
         "fmt",
         "valid",
@@ -88,7 +91,7 @@ def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
         "zero_advantage_groups",
         "truncated",
     } <= lines[0].keys()
-    assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[2].keys()
+    assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[-1].keys()
 
 
 def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_ones(smoke):
@@ -112,7 +115,20 @@ def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smo
     assert done.returncode == 0, done.stderr
     again = load_file(tmp_path / "runs/smoke/iter1/solver/model.safetensors")
     assert all(torch.equal(wanted[name], again[name]) for name in wanted)
-    assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 3  # no line twice
+    assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 6  # no line twice
+
+
+def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path):
+    shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
+    told = run(tmp_path, "--smoke", "--eval-tasks", "8", "--set-changed")
+    assert told.returncode == 0 and "--eval-tasks was 16, is 8" in told.stdout
+    config = json.loads((tmp_path / "runs/smoke/config.json").read_text())
+    assert config["eval_tasks"] == 8 and config["versions"]["torch"] == torch.__version__
+
+
+def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(smoke, tmp_path):
+    done = run(tmp_path, "--smoke", "--max-new-tokens", "1")
+    assert done.returncode == 3 and "all rewards of a group were equal" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -140,7 +156,7 @@ def test_help_shows_each_option_with_the_papers_value():
 
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
-    cfg = selfplay.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
+    cfg, _ = selfplay.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
     assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
         4,
         1e-6,

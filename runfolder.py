@@ -1,0 +1,142 @@
+"""The run folder: whatever lies in it is whole, and a run that was stopped goes on from it.
+
+    runs/NAME/config.json  log.jsonl  report.png  lock
+    runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
+    runs/NAME/iter1/solver.steps/000010-4f0c....safetensors      # while the phase is not finished
+
+A file is written under another name, flushed to the disk and renamed, so a kill at any moment
+leaves the old one or the new one.  A step checkpoint carries the start of its SHA-256 in its name:
+one that is damaged is told, and the one before it is used.  Random states need no place in it: each
+step and each piece of work has a seed of its own.
+
+    {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator
+
+import torch
+from safetensors.torch import load, save
+from tqdm import tqdm
+
+from ast_match import Malformed
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock
+    fcntl = None
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:  # no room, for one: what was written of it only takes more
+        part.unlink(missing_ok=True)
+        raise
+
+def write_jsonl(path: Path, items: Iterable[Any]) -> None:
+    """The same, one JSON value a line."""
+    write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
+
+def read_jsonl(path: Path) -> list:
+    """The lines of a file that is appended to; a last one that a kill cut off is left out."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; the system frees the lock of one that died."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+") as file:
+        try:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Malformed(f"{folder} is in use by process {file.read()}. Wait for it or stop it, "
+                            "or name another run with --run NAME.") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], list]) -> list:
+    """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
+    done = read_jsonl(path)
+    write_jsonl(path, done)
+    with open(path, "a") as file:
+        for n in range(len(done), -(-len(items) // size)):
+            done.append(work(n, items[n * size:(n + 1) * size]))
+            file.write(json.dumps(done[-1]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    return [result for piece in done for result in piece]
+
+def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
+    """Keep the state after `step` steps, and the one before it."""
+    tensors = {f"model {name}": p for name, p in model.named_parameters()}
+    for i, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer {i} {slot}": x for slot, x in slots.items()}
+    data = save({name: x.detach().contiguous() for name, x in tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    write_whole(folder / f"{step:06d}-{digest}.safetensors", data)
+    for old in sorted(folder.glob("*.safetensors"))[:-2]:
+        old.unlink()
+
+def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
+    """Restore the last state that is whole; returns after how many steps it was saved, or 0."""
+    for path in sorted(folder.glob("*.safetensors"), reverse=True):
+        data = path.read_bytes()
+        step, digest = path.stem.split("-")
+        if hashlib.sha256(data).hexdigest()[:16] == digest:
+            break
+        print(f"{path} is damaged: the checkpoint before it is used")
+    else:
+        return 0
+    weights, state = dict(model.named_parameters()), {}
+    for name, x in load(data).items():
+        kind, *where = name.split(" ")
+        if kind == "model":
+            weights[where[0]].data.copy_(x)
+        else:
+            state.setdefault(int(where[0]), {})[where[1]] = x
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return int(step)
+
+class Log:
+    """log.jsonl: a line a step.  Lines of a phase from `first` on, of an earlier try, go."""
+
+    def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
+        self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
+        self.step, self.bar, self.shown, self.began = first, None, (), time.time()
+        write_jsonl(self.path, [line for line in read_jsonl(self.path) if line["step"] < first
+                                or not self.where.items() <= line.items()])
+
+    def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
+        """From the first step to count - 1, with a bar that shows some of the logged numbers."""
+        title = "iteration {iteration} {phase}".format(**self.where)
+        todo = range(self.step, count)
+        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step)
+        self.shown = shown
+        for self.step in self.bar:
+            yield self.step
+
+    def line(self, values: dict) -> None:
+        """Append one line."""
+        line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line | values) + "\n")
+        if self.bar is not None:
+            self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
