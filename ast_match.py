@@ -5,21 +5,25 @@ with a short reason that can be counted, never as another exception.  Text is pa
 Our decisions:
   1. `required` counts beside and inside `parameters`; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
+  3. [[f, g]] is [f, g]; the released code reads [f], so that g escapes the price of an extra call.
+  4. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
 
-One raw example, the text inside <tool_call_answer>:
+One raw example, the text inside <tool_call_answer>, and BFCL's spelling of the same:
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
+    [get_weather(city="Paris", days=3)]
 """
 import ast
 import json
-import math
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
-MAX_DEPTH = 50  # brackets open at once; the parsers below recurse once a bracket
+MAX_DEPTH = 200  # brackets open at once, as in Python; the parsers below recurse once a bracket
+BFCL_TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
 
 class Malformed(ValueError):
     """Something read is not what it should be; the message names the reason in a few words."""
@@ -51,46 +55,62 @@ class Tool:
         """Read both usual forms: `parameters` as {argument: schema} or as a JSON-schema object."""
         if not isinstance(item, dict):
             raise Malformed("a tool is not an object")
-        name, parameters = item.get("name"), item.get("parameters") or {}
+        name, parameters = item.get("name"), item.get("parameters", {})
         if not isinstance(name, str) or not name.strip():
             raise Malformed("a tool has no name")
         if not isinstance(parameters, dict):
             raise Malformed("a tool's parameters are not an object")
         required = item.get("required", parameters.get("required"))
-        if isinstance(parameters.get("properties"), dict):
-            parameters = parameters["properties"]
+        inner = parameters.get("properties")  # of a JSON schema, or an argument of that name
+        if isinstance(inner, dict) and (parameters.get("type") == "object"
+                                        or all(isinstance(v, dict) for v in inner.values())):
+            parameters = inner
         elif isinstance(parameters.get("required"), list):  # a list is no argument's schema
             parameters = {k: v for k, v in parameters.items() if k != "required"}
         required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
         return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
 
 def last_block(text: str, tag: str) -> str | None:
-    """The text in the last complete <tag>...</tag>, stripped; None if there is none or blank."""
+    """The text in the last <tag>...</tag>, stripped; None if there is none or blank."""
     lower = text.lower() if len(text.lower()) == len(text) else text  # 'İ' grows: indices shift
-    end = lower.rfind(f"</{tag}>")
-    start = lower.rfind(f"<{tag}>", 0, max(end, 0))
-    return text[start + len(tag) + 2:end].strip() or None if start >= 0 else None
+    block, end = "", 0  # a block goes on to the first closing tag, whatever is opened in it
+    while ((start := lower.find(f"<{tag}>", end)) >= 0
+           and (end := lower.find(f"</{tag}>", start)) >= 0):
+        block = text[start + len(tag) + 2:end]
+    return block.strip() or None
 
-def parse_value(text: str) -> Any:
-    """JSON or a Python literal, perhaps in a ``` fence -> a plain JSON value."""
-    text = re.sub(r"^```(json)?|```$", "", text.strip()).strip()
+def parse_value(text: str, python: bool = True) -> Any:
+    """JSON, or with `python` also a Python literal, perhaps in a ``` fence -> a plain value."""
+    text = re.sub(r"^```(json)?|```$", "", text.strip(), flags=re.IGNORECASE).strip()
+    _check_size(text)
+    for read in _READERS if python else _READERS[:1]:
+        try:
+            value = read(text)
+        except _UNREADABLE:
+            continue  # the next spelling
+        if value is not None:
+            return plain(value)
+    raise Malformed("not JSON")
+
+def _check_size(text: str) -> None:
     if len(text) > MAX_CHARS:
         raise Malformed("too long")
     steps = (1 if char in "[({" else -1 for char in text if char in "[](){}")
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise Malformed("nested too deep")
+
+def _python(text: str) -> ast.expr:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
-        for read in (json.loads, ast.literal_eval):
-            try:
-                value = read(text)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue  # the next spelling
-            return plain(value)
-    raise Malformed("not JSON")
+        return ast.parse(text, mode="eval").body
+
+_UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
+_WORDS = {"True": "true", "False": "false", "None": "null"}
+_READERS = (json.loads, lambda text: ast.literal_eval(_python(text)),
+            lambda text: json.loads(re.sub(r"\b(True|False|None)\b", lambda m: _WORDS[m[0]], text)))
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Bring a parsed value to what JSON and UTF-8 can carry, or refuse it with a reason."""
+    """A parsed value, if JSON and UTF-8 can carry it (a tuple as a list), else `Malformed`."""
     if depth > MAX_DEPTH:  # brackets inside strings can hide nesting from parse_value's count
         raise Malformed("nested too deep")
     if isinstance(value, dict):
@@ -98,58 +118,132 @@ def plain(value: Any, depth: int = 0) -> Any:
             raise Malformed("a key is not text")
         return {plain(key): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Malformed("a number is not finite")
-    if isinstance(value, int) and abs(value) > 10**18:  # more digits than any tool takes
-        raise Malformed("a number is too large")
+        return type(value)([plain(item, depth + 1) for item in value])
+    if isinstance(value, (int, float)) and not abs(value) < 1e308:  # NaN is not smaller either
+        raise Malformed("a number is out of range")
     if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
         raise Malformed("text is not valid Unicode")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise Malformed("not JSON")
+    raise Malformed("a value is not JSON")
 
-def to_calls(value: Any) -> list[Call]:
-    """Every call in a parsed value; items that are no call are skipped.
+def to_calls(value: Any, strict: bool = False) -> list[Call]:
+    """Every call in a parsed value; items that are no call are skipped, or if `strict` refused.
 
     >>> to_calls([{"name": "f", "arguments": {"x": 1}}, 42, {"tool_name": "g", "y": 2}])
     [Call(name='f', arguments={'x': 1}), Call(name='g', arguments={'y': 2})]
     """
     items = value if isinstance(value, list) else [value]
-    items = [item[0] if isinstance(item, list) and item else item for item in items]
-    return [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
+    if not strict:  # lists in the list are opened
+        items = [x for item in items for x in (item if isinstance(item, list) else [item])]
+    calls = [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
+    if strict and not 0 < len(items) == len(calls):
+        raise Malformed("an item is not a call" if calls else "no call")
+    return calls
 
 def _to_call(item: dict) -> Call | None:
-    item = item["function"] if isinstance(item.get("function"), dict) else item  # OpenAI's wrapper
-    name, arguments = item.get("name") or item.get("tool_name"), item.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = parse_value(arguments)
-        except Malformed:
-            return None
-    if arguments is None:  # the arguments stand beside the name
-        arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name", "arguments")}
-    usable = isinstance(name, str) and name.strip() and isinstance(arguments, dict)
-    return Call(name.strip(), arguments) if usable else None
+    wrapped = item.get("function")  # OpenAI's form
+    for source in (wrapped, item) if isinstance(wrapped, dict) else (item,):
+        name, arguments = source.get("name") or source.get("tool_name"), source.get("arguments")
+        if isinstance(arguments, str):
+            with suppress(Malformed):
+                arguments = parse_value(arguments)
+        if source is item and not isinstance(arguments, dict):  # they stand beside the name
+            arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name")}
+        if isinstance(name, str) and name.strip() and isinstance(arguments, dict):
+            return Call(name.strip(), arguments)
+    return None
 
 def parse_menu(text: str) -> list[Tool]:
     """The tools in a menu.  Raises `Malformed`; one bad tool spoils the menu."""
-    value = parse_value(text)
+    value = parse_value(text, python=False)
     if not isinstance(value, list) or not value:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
 
+def parse_python_calls(text: str) -> list[Call]:
+    """Calls in Python's syntax, parsed and never evaluated.  Raises `Malformed`.
+
+    >>> parse_python_calls("[f(x=-1), a.g(y=['b', None])]")
+    [Call(name='f', arguments={'x': -1}), Call(name='a.g', arguments={'y': ['b', None]})]
+    """
+    text = text.strip().strip("'")
+    _check_size(text)
+    try:
+        body = _python(text)
+    except _UNREADABLE:
+        raise Malformed("not Python") from None
+    for node in ast.walk(body):
+        if isinstance(node, ast.Constant) and node.value is ...:
+            node.value = "..."  # what BFCL reads
+    return [_python_call(node) for node in getattr(body, "elts", [body])]
+
+def _python_call(node: ast.expr) -> Call:
+    func, name = getattr(node, "func", None), ""
+    while isinstance(func, ast.Attribute):
+        func, name = func.value, f".{func.attr}{name}"
+    if not isinstance(func, ast.Name):
+        raise Malformed("not a call of a name")
+    names = [keyword.arg for keyword in node.keywords]
+    if node.args or None in names or len(set(names)) < len(names):
+        raise Malformed("an argument has no name, or one twice")
+    try:
+        values = [ast.literal_eval(keyword.value) for keyword in node.keywords]
+    except _UNREADABLE:
+        raise Malformed("a value is not a literal") from None
+    return Call(func.id + name, dict(zip(names, map(plain, values))))
+
 def canonical(call: Call) -> str:
     """One text for all spellings of a call: f(b=2.0, a=True) is '["f", {"a": true, "b": 2}]'."""
-    return json.dumps([call.name, _normal(call.arguments)], sort_keys=True)
-
-def _normal(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_normal(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = lambda text: int(float(text)) if float(text).is_integer() else float(text)
+    arguments = json.loads(json.dumps(call.arguments), parse_float=whole)
+    return json.dumps([call.name, arguments], sort_keys=True)
 
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
     """The paper's rule: the same calls, all of them and no other, in any order."""
     return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))
+
+def bfcl_match(predicted: list[Call], gold: list[Call], accept: list[dict[str, list]],
+               tools: list[Tool]) -> bool:
+    """BFCL's rule: each gold call in turn takes the first unused prediction that fits.
+
+    `accept` has the accepted values of each argument of each gold call; "" means: may be left out.
+    """
+    menu, unused = {tool.name: tool for tool in tools}, list(predicted)
+    for call, accepted in zip(gold, accept):
+        fits = (c for c in unused if c.name == call.name and _bfcl_fits(c, menu[c.name], accepted))
+        if (taken := next(fits, None)) is None:
+            return False
+        unused.remove(taken)
+    return not unused
+
+def _bfcl_fits(call: Call, tool: Tool, accepted: dict[str, list]) -> bool:
+    given = call.arguments
+    return (set(tool.required) <= given.keys() <= tool.parameters.keys() & accepted.keys()
+            and all(name in given or "" in values for name, values in accepted.items())
+            and all(_bfcl_value(given[n], tool.parameters[n], accepted[n]) for n in given))
+
+def _bfcl_value(value: Any, schema: dict, accepted: list) -> bool:
+    kind, first = BFCL_TYPES.get(schema.get("type"), str), _first_type(accepted)
+    if not (kind is type(value) is (first or kind)):  # also a type that only `accept` knows
+        return type(value) in (kind, first, int if kind is float else kind) and value in accepted
+    if kind is dict:
+        return any(_bfcl_dict(value, a) for a in accepted)
+    if kind is not list:
+        return _loose(value) in map(_loose, accepted)
+    item = BFCL_TYPES.get(schema.get("items", {}).get("type"), str)
+    if all(a != "" and {*map(type, value)} - {item, _first_type(a)} for a in accepted):
+        return False
+    if item is dict:
+        return any(len(value) == len(a) and all(map(_bfcl_dict, value, a)) for a in accepted)
+    return [*map(_loose, value)] in ([*map(_loose, a)] for a in accepted)
+
+def _first_type(accepted: list) -> type | None:
+    return next((type(a) for a in accepted if a != ""), None)
+
+def _bfcl_dict(value: Any, accepted: Any) -> bool:
+    return type(value) is type(accepted) is dict and value.keys() <= accepted.keys() and all(
+        _loose(value[k]) in map(_loose, a) if k in value else "" in a for k, a in accepted.items())
+
+def _loose(x: Any) -> Any:
+    return re.sub(r"[ ,./\-_*^]", "", x).lower().replace("'", '"') if isinstance(x, str) else x

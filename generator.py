@@ -128,15 +128,14 @@ def parse(completion: str) -> Draft:
     blocks = {tag: last_block(completion, tag) for tag in BLOCKS}
     reasons = [f"no {tag}" for tag, text in blocks.items() if text is None]
     tools = calls = None
-    if menu := blocks["available_tools"]:
-        try:
-            tools = parse_menu(menu)
-        except Malformed as reason:
-            reasons.append(f"menu: {reason}")
-    if answer := blocks["tool_call_answer"]:
-        try:
-            calls = to_calls(parse_value(answer)) or None
-            reasons += [] if calls else ["answer: no call"]
-        except Malformed as reason:
-            reasons.append(f"answer: {reason}")
+    if reasons:  # without all four blocks nothing counts, as in the released code
+        return Draft(blocks, tools, calls, reasons)
+    try:
+        tools = parse_menu(blocks["available_tools"])
+    except Malformed as reason:
+        reasons.append(f"menu: {reason}")
+    try:
+        calls = to_calls(parse_value(blocks["tool_call_answer"], python=False), strict=True)
+    except Malformed as reason:
+        reasons.append(f"answer: {reason}")
     return Draft(blocks, tools, calls, reasons)
