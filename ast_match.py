@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-MAX_CHARS = 20_000  # a menu of 8 long-winded tools has about 6,000 characters
+MAX_CHARS = 10_000  # a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # brackets open at once, as in Python; the parsers below recurse once a bracket
 BFCL_TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
 
@@ -70,9 +70,9 @@ class Tool:
         required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
         return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
 
-def last_block(text: str, tag: str) -> str | None:
+def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
     """The text in the last <tag>...</tag>, stripped; None if there is none or blank."""
-    lower = text.lower() if len(text.lower()) == len(text) else text  # 'İ' grows: indices shift
+    lower = re.sub("[A-Z]+", lambda m: m[0].lower(), text) if any_case else text
     block, end = "", 0  # a block goes on to the first closing tag, whatever is opened in it
     while ((start := lower.find(f"<{tag}>", end)) >= 0
            and (end := lower.find(f"</{tag}>", start)) >= 0):
@@ -128,7 +128,8 @@ def plain(value: Any, depth: int = 0) -> Any:
     raise Malformed("a value is not JSON")
 
 def to_calls(value: Any, strict: bool = False) -> list[Call]:
-    """Every call in a parsed value; items that are no call are skipped, or if `strict` refused.
+    """Every call in a parsed value.  Items that are no call are skipped and names trimmed, for a
+    Solver's answer; what teaches is `strict`: names as they stand, a bad item spoils the list.
 
     >>> to_calls([{"name": "f", "arguments": {"x": 1}}, 42, {"tool_name": "g", "y": 2}])
     [Call(name='f', arguments={'x': 1}), Call(name='g', arguments={'y': 2})]
@@ -136,12 +137,12 @@ def to_calls(value: Any, strict: bool = False) -> list[Call]:
     items = value if isinstance(value, list) else [value]
     if not strict:  # lists in the list are opened
         items = [x for item in items for x in (item if isinstance(item, list) else [item])]
-    calls = [call for item in items if isinstance(item, dict) and (call := _to_call(item))]
+    calls = [call for item in items if isinstance(item, dict) and (call := _to_call(item, strict))]
     if strict and not 0 < len(items) == len(calls):
         raise Malformed("an item is not a call" if calls else "no call")
     return calls
 
-def _to_call(item: dict) -> Call | None:
+def _to_call(item: dict, strict: bool) -> Call | None:
     wrapped = item.get("function")  # OpenAI's form
     for source in (wrapped, item) if isinstance(wrapped, dict) else (item,):
         name, arguments = source.get("name") or source.get("tool_name"), source.get("arguments")
@@ -151,7 +152,7 @@ def _to_call(item: dict) -> Call | None:
         if source is item and not isinstance(arguments, dict):  # they stand beside the name
             arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name")}
         if isinstance(name, str) and name.strip() and isinstance(arguments, dict):
-            return Call(name.strip(), arguments)
+            return Call(name if strict else name.strip(), arguments)
     return None
 
 def parse_menu(text: str) -> list[Tool]:

@@ -3,7 +3,8 @@
     candidates -> readable -> sound -> new -> [K Solver answers] -> p >= tau -> select -> order
 
 Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs from it:
-  1. The structural check also asks whether the task obeys its spec (menu size, number of calls).
+  1. The structural check also asks whether the task obeys its spec (menu size, number of calls),
+     is a choice (no two tools that differ in the name alone) and does not quote its own answer.
   2. p counts answers that equal the whole gold answer; the released code compares tool names.
   3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
   4. The mix .2 / .5 / .3 and the equal domain quotas are caps: where medium and hard tasks are few,
@@ -53,8 +54,12 @@ def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
     yield len(task.tools) != spec.menu_size, "menu size is not the spec's"
     yield len(task.calls) != spec.calls, "number of calls is not the spec's"
     yield len(menu) < len(task.tools), "two tools with one name"
+    kinds = [(t.description.lower(), *sorted(t.parameters)) for t in task.tools if t.description]
+    yield len(set(kinds)) < len(kinds), "two tools that differ in the name alone"
     for call in task.calls:
         yield call.name not in menu, "tool not in the menu"
+        quoted = (f'"{call.name}"', f"'{call.name}'", f"{call.name}(")
+        yield any(text in task.question for text in quoted), "question quotes the call"
         tool, given, values = menu[call.name], call.arguments.keys(), call.arguments.values()
         yield not given >= set(tool.required), "required argument missing"
         yield not given <= tool.parameters.keys(), "argument not in the schema"
@@ -63,10 +68,22 @@ def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
 
 def signature(task: Task) -> str:
     """What near-duplicates share: question, menu, calls but for case, blanks, digits, quotes."""
-    text = json.dumps([task.question, sorted(tool.name for tool in task.tools),
-                       sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
-                      ensure_ascii=False)
+    return _fold(json.dumps([task.question, sorted(tool.name for tool in task.tools),
+                             sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
+                            ensure_ascii=False))
+
+def _fold(text: str) -> str:
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
+
+def copies(tasks: list[Task | None]) -> list[int]:
+    """For each task of a batch, how many of the batch ask its question, whatever the values."""
+    forms = [task and task.question for task in tasks]
+    for i, task in enumerate(tasks):
+        values = [str(v) for call in task.calls for v in call.arguments.values()] if task else []
+        for value in sorted(filter(None, values), key=len, reverse=True):
+            forms[i] = forms[i].replace(value, "0")
+    forms = [form and _fold(form) for form in forms]
+    return [forms.count(form) if form else 1 for form in forms]
 
 def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
@@ -94,7 +111,7 @@ def bucket(p: float) -> str:
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
 def fill(total: int, available: dict[str, int]) -> dict[str, int]:
-    """Share `total` out equally; nobody gets more than is available.
+    """Share `total` out equally, a remainder to the first; nobody gets more than is available.
 
     >>> fill(10, {"math": 9, "news": 2, "travel": 9})
     {'math': 4, 'news': 2, 'travel': 4}
@@ -108,7 +125,7 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
     for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
-        domains = Counter(sorted(c.spec.domain for c in members))
+        domains = Counter(c.spec.domain for c in members)  # what is left over goes by id, not name
         left = fill(int(share * size + 1e-9), domains)
         for c in members:
             left[c.spec.domain] -= 1

@@ -9,7 +9,10 @@ Our decisions, where the paper is silent or the released code differs from it:
   2. r_curr is the mean of its two parts, which fits the paper's Fig. 7.
   3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
   4. A task that fails a check in curate.py is not shown to the Solver: its r_curr is 0.
-  5. Values are searched as words: 5 does not stand in "5.5", "art" not in "party".
+  5. Values are searched as whole words, like there; but 5 does not stand in "5.5", -5 not in "5"
+     and C not in "C++"; letters of every script count; 3.5 stands in "3.50".
+  6. Left as in the paper, though a player can use it: a call without arguments, of a tool that
+     requires none, gets all of r_valid; two calls that differ in the name alone are worth .8.
 
 One raw example: a task that the Solver gets right in k of 8 tries is worth r_diff
     >>> [round(r_diff(k / 8, 8), 4) for k in (0, 1, 2, 6, 7, 8)]
@@ -17,21 +20,24 @@ One raw example: a task that the Solver gets right in k of 8 tries is worth r_di
 """
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 from unicodedata import normalize
 
 import torch
 
 from ast_match import Call, canonical
-from generator import Draft
+from generator import SYSTEM, Draft
 from solver import Answer
 
-W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid, Eq. (2)
-BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff
-W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt
-W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls
-EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many
+W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid: Eq. (2)
+BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff: Sec. 3.2.1
+W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt: Sec. 3.4
+W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls: Sec. 3.4
+EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many: Sec. 3.4
+MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
 PLACEHOLDERS = ("what the user says", "tool_name", "argument_name", "begin with <think>")
 
 @dataclass(frozen=True)
@@ -47,11 +53,16 @@ class GeneratorReward:
         """R_G."""
         return self.fmt + self.valid + (self.diff + self.sem) / 2
 
-def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0) -> GeneratorReward:
-    """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all."""
+def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
+                     ) -> GeneratorReward:
+    """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all.
+
+    The paper pays each copy of a task in full.  `copies` is a guard that is not the paper's: so
+    many of the batch are this task (curate.copies) and share what one is worth.
+    """
     if is_placeholder(draft.blocks["question"] or ""):
         return GeneratorReward(0.0, 0.0)
-    return GeneratorReward(r_fmt(draft), r_valid(draft), diff, sem)
+    return GeneratorReward(r_fmt(draft), r_valid(draft) / copies, diff / copies, sem / copies)
 
 def r_fmt(draft: Draft) -> float:
     """A third each: all four blocks, the menu parses, the answer parses."""
@@ -79,33 +90,45 @@ def r_sem(logits: torch.Tensor) -> list[float]:
 
 def is_placeholder(question: str) -> bool:
     """Whether a question is empty, nearly so, or a piece of the prompt."""
-    return len(question) < 8 or any(phrase in question.lower() for phrase in PLACEHOLDERS)
+    text = question.strip().lower()
+    return len(text) < 8 or text in SYSTEM.lower() or any(phrase in text for phrase in PLACEHOLDERS)
 
 _NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
 fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
 NUMBER_WORDS = dict(zip(_NAMES.split(), map(str, [*range(20), *range(20, 100, 10)])))
+_NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+[.,][0-9]+"  # 1,000.50 or 5.5
+_WORD = re.compile(rf"(?<!\w)(?<![0-9][.,])-?(?:{_NUMBER})(?![.,]?[0-9])|(?<!\w)-[0-9]+"
+                   r"|[^\W_]+(?:(?<=[^\W\d_])[+#]+(?!\w))?")  # C is not in "C++"
 
-def words(text: str) -> str:
-    """Lower-case words between blanks, "Three trips, 1,000.50 EUR" -> " 3 trips 1000.5 eur "."""
-    found = re.findall(r"[0-9]+(?:[.,][0-9]+)+|[^\W_]+", normalize("NFKC", text).casefold())
-    return f" {' '.join(map(_spelling, found))} "
+@lru_cache(maxsize=64)
+def words(text: str, split: bool = False) -> str:
+    """Lower-case words between blanks, "Three trips, 1,000.50 EUR" -> " 3 trips 1000.5 eur ".
+
+    With `split` 14.30 is two words, as it is when spelled 14:30, and so is the 1.000 of 1 000.
+    """
+    text = normalize("NFKC", text[:MAX_QUESTION]).casefold().replace("\u2212", "-")
+    text = re.sub(r"\bminus (?=[0-9])", "-", text)
+    if split:
+        text = re.sub(r"(?<![0-9.,])([0-9]+)[.,]([0-9]+)(?![.,]?[0-9])", r"\1 \2", text)
+    return f" {' '.join(map(_spelling, _WORD.findall(text)))} "
 
 def _spelling(word: str) -> str:
-    if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?", word):
-        word = word.replace(",", "")
-    if re.fullmatch(r"[0-9]+\.[0-9]+", word):
-        word = word.rstrip("0").rstrip(".")
-    return NUMBER_WORDS.get(word, word)
+    word = re.sub(r",(?=[0-9]{3}(?![0-9]))", "", word).replace(",", ".")
+    return NUMBER_WORDS.get(word, word.rstrip("0").rstrip(".") if "." in word else word)
 
 def grounded(value: Any, question: str) -> bool:
-    """Whether a value stands in the question, on word boundaries; Booleans and null need not."""
+    """Whether a value stands in the question, as whole words; Booleans and null need not.
+
+    >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(-5, "5 degrees")
+    (True, False, False)
+    """
     if value is None or isinstance(value, bool):
         return True
-    if isinstance(value, (list, dict)):
-        items = value.values() if isinstance(value, dict) else value
-        return bool(items) and all(grounded(item, question) for item in items)
-    wanted = words(str(value))
-    return bool(wanted.strip()) and wanted in words(question)
+    spellings = {str(value)}
+    with suppress(ValueError):  # what reads as a number may be spelled like one
+        spellings |= {f"{float(str(value)):.15g}", f"{float(str(value)):,.15g}".replace(",", " ")}
+    return any(w in words(question) or w.count(" ") > 2 and w in words(question, split=True)
+               for w in map(words, spellings) if w.strip())
 
 @dataclass(frozen=True)
 class SolverReward:
@@ -144,16 +167,18 @@ def pair_score(predicted: Call, gold: Call) -> float:
     return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equal for the Solver's reward: numbers also as text ("5" = 5), text up to runs of blanks."""
+    """Equal for the Solver's reward: "5" = 5 and "5.0" = 5.0; text up to runs of blanks."""
     if not {type(a), type(b)} <= {int, float, str}:  # a Boolean is no number
         return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
     x, y = _number(a), _number(b)
-    return str(a).split() == str(b).split() if None in (x, y) else abs(x - y) <= 1e-9
+    if float in (type(a), type(b)) and None not in (x, y):
+        return x == y or abs(x - y) <= 1e-9
+    return str(a).split() == str(b).split()
 
-def _number(value: int | float | str) -> float | None:
-    if isinstance(value, str) and not re.fullmatch(r"\s*-?[0-9]{1,12}(\.[0-9]{1,12})?\s*", value):
-        return None
-    return float(value) if isinstance(value, str) or abs(value) < 1e15 else None  # exact in a float
+def _number(value: int | float | str) -> int | float | None:
+    if not isinstance(value, str):
+        return value if abs(value) < 1e308 else None
+    return float(value) if re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,15})?\s*", value) else None
 
 def means(parts: list) -> dict[str, float]:
     """The mean of each named part of some rewards."""

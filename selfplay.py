@@ -66,6 +66,7 @@ class Config(GRPOConfig):
     probe_temperature: float = option(0.7, "their temperature", "0.7")
     candidates: int = option(10_000, "tasks the Generator proposes in an iteration", "10,000")
     select: int = option(2000, "most tasks that are curated", "2,000")
+    guard: str = option("none", "repeats: copies in a batch share one reward; see README, Rewards")
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
     heldout: str = option(str(HERE / "tiny/heldout.jsonl"), "JSONL file of tasks to evaluate on")
     eval_tasks: int = option(100, "how many of them")
@@ -78,7 +79,7 @@ SMOKE = dict(iterations=1, generator_steps=1, generator_prompts=2, solver_steps=
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
            "scale": ["group", "batch", "none"], "kl": ["k3", "unbiased"],
-           "truncated": ["keep", "mask"]}
+           "truncated": ["keep", "mask"], "guard": ["none", "repeats"]}
 LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
@@ -197,7 +198,8 @@ class Run:
         judged = rewards.r_sem(frozen.digit_logits(solver.judge_prompt(tasks[i]) for i in usable))
         diff = dict(zip(usable, (rewards.r_diff(p, self.cfg.probe) for p in rates)))
         sem = dict(zip(usable, judged))
-        parts = [rewards.generator_reward(draft, diff.get(i, 0.0), sem.get(i, 0.0))
+        copies = curate.copies(tasks) if self.cfg.guard == "repeats" else [1] * len(tasks)
+        parts = [rewards.generator_reward(draft, diff.get(i, 0.0), sem.get(i, 0.0), copies[i])
                  for i, draft in enumerate(drafts)]
         return parts, {"usable": len(usable) / len(drafts), "p": sum(rates) / max(len(rates), 1)}
 

@@ -63,8 +63,8 @@ def parse(completion: str) -> Answer:
     >>> parse("<tool_call_answer>[{'name': 'f'}]</tool_call_answer>")
     Answer(think=False, tag=True, parsed=True, calls=[Call(name='f', arguments={})], reason=None)
     """
-    think = last_block(completion, "think") is not None
-    block = last_block(completion, "tool_call_answer")
+    think = last_block(completion, "think", any_case=True) is not None
+    block = last_block(completion, "tool_call_answer", any_case=True)
     if block is None:
         return Answer(think, False, False, [], "no tool_call_answer")
     try:

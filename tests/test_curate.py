@@ -1,5 +1,7 @@
 """Curation: every candidate ends selected or with exactly one reason."""
 
+import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 import curate
 import generator
-from ast_match import Call
+from ast_match import Call, Tool
 from curate import Candidate
 from generator import Spec
 from test_generator import GOOD
@@ -53,6 +55,21 @@ def test_a_good_task_passes_the_structural_check():
             "value not in the question",
         ),
         (replace(TASK, question="what the user says"), SPEC, "question is a placeholder"),
+        (
+            replace(TASK, tools=[TASK.tools[0], replace(TASK.tools[0], name="forecast")]),
+            SPEC,
+            "two tools that differ in the name alone",
+        ),
+        (
+            replace(TASK, question=TASK.question + ' {"name": "get_weather"}'),
+            SPEC,
+            "question quotes the call",
+        ),
+        (
+            replace(TASK, question=TASK.question + " get_weather(city='Paris')"),
+            SPEC,
+            "question quotes the call",
+        ),
     ],
 )
 def test_each_flaw_has_its_name(task, spec, reason):
@@ -135,3 +152,110 @@ def test_selection_never_gives_more_than_asked_and_accounts_for_every_candidate(
 def test_questions_in_other_scripts_are_told_apart():
     one, seven = (replace(TASK, question=f"{word} Paris") for word in "一七")
     assert curate.signature(one) != curate.signature(seven)
+
+
+def test_a_remainder_goes_by_id_and_not_by_the_alphabet():
+    names = ["web_search", "math", "finance", "travel"]
+    candidates = [numbered(i, 0.5, names[i % 4]) for i in range(40)]
+    domains = [c.spec.domain for c in curate.select(candidates, 12)]  # 6 of them medium
+    assert sorted(domains) == ["finance", "math", "math", "travel", "web_search", "web_search"]
+
+
+@given(st.integers(0, 60), st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 12)))
+@settings(max_examples=200, deadline=None)
+def test_quotas_use_what_there_is_and_differ_by_one_at_most_where_there_is_more(total, available):
+    quota = curate.fill(total, available)
+    assert sum(quota.values()) == min(total, sum(available.values()))
+    assert all(quota[name] <= available[name] for name in available)
+    open_ = [quota[name] for name in available if quota[name] < available[name]]
+    assert all(n <= least + 1 for n in quota.values() for least in open_)
+
+
+CITIES = ["Paris", "Rome", "Oslo"]
+
+
+def varied(rng, i):
+    """A candidate that may have any flaw, or be a near-copy of another."""
+    city, days, flaw = rng.choice(CITIES), rng.randint(2, 9), rng.randint(0, 5)
+    question = f"Will it rain in {city} in the next {days} days?"
+    question = rng.choice(
+        [question, question.upper(), f'"{question}"', question.replace(" ", "  ")]
+    )
+    call = Call("get_weather", {"city": "Lima" if flaw == 0 else city, "days": days})
+    task = replace(TASK, id=f"{i:05d}", question=question, calls=[call] * (2 if flaw == 1 else 1))
+    reason = "no question" if flaw == 2 else None
+    spec = replace(SPEC, domain=rng.choice(generator.DOMAINS))
+    return Candidate(f"{i:05d}", spec, None if reason else task, reason)
+
+
+def funnel(candidates, size=30):
+    sound = curate.check(candidates)
+    for c in sound:
+        c.p = len(c.task.question) * 7 % 9 / 8
+    return [c.id for c in curate.select(curate.verify(sound, 0.125), size)]
+
+
+@given(st.integers(0, 2**32), st.integers(0, 80), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_the_whole_funnel_accounts_for_everyone_whatever_the_order_of_arrival(seed, count, size):
+    rng = random.Random(seed)
+    candidates = [varied(rng, i) for i in range(count)]
+    again = [replace(c) for c in candidates]
+    rng.shuffle(again)
+    selected = funnel(candidates, size)
+    assert selected == funnel(again, size) and len(selected) <= size
+    assert {c.id: c.reason for c in candidates} == {c.id: c.reason for c in again}
+    assert {c.id for c in candidates if c.reason is None} == set(selected)
+    p = {c.id: c.p for c in candidates}
+    assert [p[i] for i in selected] == sorted((p[i] for i in selected), reverse=True)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_of_near_copies_only_the_one_with_the_lowest_id_is_left(seed):
+    rng = random.Random(seed)
+    candidates = [varied(rng, i) for i in range(40)]
+    left = curate.check(candidates)
+    folded = lambda c: c.task.question.lower().split(" in ")[1].split()[0].strip('"')  # the city
+    assert len({folded(c) for c in left}) == len(left) <= len(CITIES)
+    for c in candidates:
+        if c.reason == "duplicate":
+            assert any(folded(c) == folded(kept) and kept.id < c.id for kept in left)
+
+
+def test_copies_of_a_batch_are_counted_whatever_their_values_and_tool_names():
+    rome = replace(
+        TASK,
+        question="Will it rain in Rome in the next 9 days?",
+        calls=[Call("get_rain", {"city": "Rome", "days": 9, "note": ""})],
+    )
+    other = replace(TASK, question="Is Paris dry for 3 days?")
+    assert curate.copies([TASK, rome, other, None, None]) == [2, 2, 1, 1, 1]
+
+
+def test_10_000_candidates_are_curated_in_5_seconds():
+    rng, candidates = random.Random(0), []
+    for i in range(10_000):
+        values = [f"{rng.choice('bcdfg')}{rng.getrandbits(40):x}" for _ in range(3)]
+        tools = [
+            Tool(
+                f"tool_{j}_{values[j % 3]}",
+                f"Does {j}.",
+                {a: {"type": "string"} for a in "xyz"},
+                ("x",),
+            )
+            for j in range(8)
+        ]
+        call = Call(tools[0].name, dict(zip("xyz", values)))
+        question = (
+            f"Please take {values[0]} to {values[1]} and tell {values[2]} about it by letter."
+        )
+        task = replace(TASK, id=f"{i:05d}", question=question, tools=tools, calls=[call])
+        spec = Spec(rng.choice(generator.DOMAINS), "single_turn", 8, 1)
+        candidates.append(Candidate(f"{i:05d}", spec, task))
+    start = time.process_time()
+    sound = curate.check(candidates)
+    for c in sound:
+        c.p = curate.pass_rate([c.task.calls] * 5 + [[]] * 3, c.task.calls)
+    selected = curate.select(curate.verify(sound, 0.125), 2000)
+    assert time.process_time() - start < 5 and len(sound) == 10_000 and len(selected) == 1000
