@@ -36,8 +36,8 @@ from score import Calls, Case, by_benchmark, comparison, report
 
 BATCH_TOKENS = {"cpu": 16_384, "cuda": 262_144}  # of prompts and completions, padding included
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
-
 PAPER_SUBSET = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")  # ids
+
 def read_jsonl(path: Path, read: Callable[[dict], Any], found: dict, torn: bool = False) -> None:
     """Add id -> read(line) for each line to `found`; `torn`: a kill may have cut the last one off.
     Raises `Malformed` naming file and line."""
@@ -78,9 +78,10 @@ def to_case(item: dict, file: str, rule: str | None) -> Case:
         if not (isinstance(accept, list) and len(accept) == len(task.calls)
                 and all(isinstance(a, dict) for a in accept)
                 and all(isinstance(v, list) for a in accept for v in a.values())
-                and all(isinstance(s, dict) for t in task.tools for s in t.parameters.values())):
+                and all(isinstance(s, dict) and isinstance(s.get("type", ""), str)
+                        for tool in task.tools for s in tool.parameters.values())):
             raise Malformed("BFCL's rule needs 'accept' with {argument: [values]} for each gold "
-                            "call, and schemas that are objects; --rule exact does not")
+                            "call, and schemas of one type each; --rule exact does not")
     return Case(**vars(task), benchmark=benchmark, rule=rule, accept=tuple(accept))
 
 def load_answers(path: Path, cases: list[Case], run: str | None = None) -> dict[str, Calls]:
@@ -139,8 +140,10 @@ def answer(player: Player, cases: list[Case], known: list[Case], run: str, save:
            a: Namespace) -> dict[str, Calls]:
     """The player's answers, by id; those in `save` are taken from there, the others added."""
     answers = {}
-    if save and save.exists():
+    if save and save.exists() and save.stat().st_size:
         answers = load_answers(save, known, run)
+        if not answers:  # perhaps not ours at all: leave it alone
+            raise Malformed(f"{save}: no whole answer in it. Delete it or name another for --save.")
         os.truncate(save, save.read_bytes().rfind(b"\n") + 1)  # without the torn line
     with open(save or os.devnull, "a", encoding="utf-8") as file:
         for id, text in complete(player, cases, a.max_new_tokens, a.temperature, a.seed, answers):

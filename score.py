@@ -70,14 +70,17 @@ class Verdict:
     shares: dict[str, tuple[int, int]]
 
 def verdict(case: Case, calls: Calls) -> Verdict:
-    """Judge an answer.  A gold call is compared with the unused call of its tool that fits best."""
-    unused, pairs = list(calls or []), []  # pairs: (number of the gold call, call)
+    """Judge an answer.  Gold calls and calls of the same tool are paired, the best fits first."""
+    fits, paired = [], {}  # (faults, number of the gold call, number of the call); gold -> call
     for i, gold in enumerate(case.calls):
-        if same := [call for call in unused if call.name == gold.name]:
-            faults = lambda call: (len(call.arguments.keys() | case.demanded(i))
-                                   - len(case.right_values(i, call)))
-            pairs.append((i, min(same, key=faults)))
-            unused.remove(pairs[-1][1])
+        for j, call in enumerate(calls or []):
+            if call.name == gold.name:
+                names = call.arguments.keys() | case.demanded(i)
+                fits.append((len(names) - len(case.right_values(i, call)), i, j))
+    for _, i, j in sorted(fits):
+        if i not in paired and j not in paired.values():
+            paired[i] = j
+    pairs = [(i, calls[j]) for i, j in paired.items()]
     missing = [case.demanded(i) - call.arguments.keys() for i, call in pairs]
     extra = [call.arguments.keys() - case.accept[i].keys() for i, call in pairs]
     called, gold = Counter(c.name for c in calls or []), Counter(c.name for c in case.calls)
