@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-import eval
+import score
 
 PARTS = {"generator": ("fmt", "valid", "diff", "sem", "usable"),  # phase -> what is drawn of it
          "solver": ("fmt", "acc", "zero_advantage_groups")}
@@ -24,9 +24,9 @@ def table(folder: Path) -> str:
     """Accuracy after each iteration, and the paired difference to the base."""
     verdicts = heldout(folder)
     lines = ["", f"{'Solver':<13}held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{name(k):<13}{eval.describe(right)}" for k, right in verdicts.items()]
+    lines += [f"{name(k):<13}{score.describe(right)}" for k, right in verdicts.items()]
     base, last = verdicts[0], verdicts[max(verdicts)]
-    mean, low, high = eval.paired_difference(base, last)
+    mean, low, high = score.paired_difference(base, last)
     ratio = f", {sum(last) / sum(base):.2f} times the base" if sum(base) else ""
     gain = f"gain: {100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{ratio}"
     return "\n".join([*lines, gain, ""])
@@ -41,7 +41,7 @@ def picture(folder: Path) -> str:
     accuracy, *curves = figure.subplots(1, 3)
     verdicts = heldout(folder)
     share = [100 * sum(v) / len(v) for v in verdicts.values()]
-    ends = [eval.wilson(sum(v), len(v)) for v in verdicts.values()]
+    ends = [score.wilson(sum(v), len(v)) for v in verdicts.values()]
     bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
     accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
     accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))

@@ -37,6 +37,7 @@ import generator
 import grpo
 import report
 import rewards
+import score
 import solver
 from ast_match import Malformed
 from generator import Draft, Spec, Task
@@ -224,7 +225,7 @@ class Run:
         if not out.exists():
             tasks = eval.load_tasks(self.cfg.heldout)[:self.cfg.eval_tasks]
             right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens)
-            print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
+            print(f"{report.name(k)}: held-out exact match {score.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int

@@ -1,87 +1,256 @@
-"""Evaluation: the score, its interval, and what a bad file gets."""
+"""Evaluation: cases and answers from files, the one command, and what bad input gets."""
 
 import json
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHARED
 
 import eval
-from ast_match import Malformed
 from player import Player
 
 GOOD = {
     "id": "a",
     "question": "q",
-    "tools": [{"name": "f"}],
-    "calls": [{"name": "f", "arguments": {}}],
+    "tools": [{"name": "f", "parameters": {"x": {"type": "integer"}}}],
+    "calls": [{"name": "f", "arguments": {"x": 1}}],
 }
+RIGHT, WRONG = GOOD["calls"], [{"name": "f", "arguments": {"x": 2}}]
 
 
-def test_the_wilson_interval_stays_inside_0_and_1():
-    assert eval.wilson(0, 10)[0] == pytest.approx(0, abs=1e-9) and eval.wilson(10, 10)[
-        1
-    ] == pytest.approx(1)
-    low, high = eval.wilson(5, 10)
-    assert (round(low, 4), round(high, 4)) == (0.2366, 0.7634)
+def write(path, *items):
+    """A JSONL file; text goes in as it is."""
+    path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in items))
+    return str(path)
 
 
-def test_the_paired_difference_counts_only_tasks_that_changed():
-    base = [True] * 50 + [False] * 50
-    mean, low, high = eval.paired_difference(base, [True] * 60 + [False] * 40)
-    assert mean == pytest.approx(0.1) and 0.03 < low < 0.1 < high < 0.17
-    assert eval.paired_difference(base, base) == (0, 0, 0)
+def answers(path, **calls):
+    return write(path, *({"id": id, "calls": x} for id, x in calls.items()))
+
+
+@pytest.fixture
+def run(capsys):
+    """The command in this process -> exit code, output, errors."""
+
+    def command(*arguments):
+        code = eval.main([*map(str, arguments), "--device", "cpu"])
+        return code, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A file of 24 tasks that tiny can read."""
+    lines = (ROOT / "tiny" / "heldout.jsonl").read_text().split("\n")
+    return write(tmp_path / "few.jsonl", *lines[:24])
+
+
+def prompt_widths(data):
+    """The tokens of the prompt of each case."""
+    player = Player(str(ROOT / "tiny"))
+    return [len(player.ids(eval.solver.prompt(case))) for case in eval.load_tasks(data)]
 
 
 @pytest.mark.parametrize(
     "line, what",
     [
-        ("{", "line 2"),
-        ("[]", "line 2: not a task"),
-        ('{"question": "q"}', "line 2: 'tools'"),
-        ("[" * 5000, "line 2"),
+        ("{", "Expecting"),
+        ("[]", "not an object with an 'id'"),
+        ({**GOOD, "id": ""}, "not an object with an 'id'"),
+        ({"id": "b", "question": "q"}, "'tools'"),
+        ({**GOOD, "id": "b", "calls": [42]}, "'calls'"),
+        ({**GOOD, "id": "b", "calls": [{"name": "g", "arguments": {}}]}, "no tool .* called g"),
+        (GOOD, "a second line with the id a"),
+        ({**GOOD, "id": "b", "benchmark": "bfcl_x"}, "'accept'"),
+        ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": 3}, "'accept'"),
+        ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": [{"x": 1}]}, "'accept'"),
+        ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": [{"x": [1]}], "tools": [
+            {"name": "f", "parameters": {"x": {"type": ["integer", "null"]}}}]}, "one type"),
+        ("[" * 5000, ""),
     ],
 )
-def test_a_bad_line_is_named_with_file_and_number(tmp_path, line, what):
-    path = tmp_path / "tasks.jsonl"
-    path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
-    with pytest.raises(Malformed, match=f"tasks.jsonl, {what}"):
-        eval.load_tasks(path)
+def test_a_bad_case_is_one_line_with_file_and_number_and_exit_code_2(tmp_path, run, line, what):
+    data = write(tmp_path / "tasks.jsonl", GOOD, line)
+    code, _, errors = run("--predictions", answers(tmp_path / "p", a=RIGHT), "--data", data)
+    assert code == 2 and errors.count("\n") == 1
+    with pytest.raises(eval.Malformed, match=f"tasks.jsonl, line 2: .*{what}"):
+        eval.load_tasks(data)
 
 
-def test_an_empty_or_missing_file_is_named(tmp_path):
-    (tmp_path / "none.jsonl").write_text("")
-    with pytest.raises(Malformed, match="no task"):
-        eval.load_tasks(tmp_path / "none.jsonl")
-    with pytest.raises(Malformed, match="gone.jsonl: cannot be read"):
-        eval.load_tasks(tmp_path / "gone.jsonl")
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ({"id": "z", "calls": []}, "no case has the id z"),
+        ({"id": "a", "calls": []}, "a second line with the id a"),
+        ({"id": "b"}, "no call"),
+        ({"id": "b", "calls": [{"arguments": {}}]}, "no call"),
+        ("nonsense", "Expecting"),
+    ],
+)
+def test_a_bad_answer_is_one_line_with_file_and_number_and_exit_code_2(tmp_path, run, line, what):
+    data = write(tmp_path / "data.jsonl", GOOD, {**GOOD, "id": "b"})
+    saved = write(tmp_path / "answers.jsonl", {"id": "a", "calls": RIGHT}, line)
+    code, _, errors = run("--predictions", saved, "--data", data)
+    assert code == 2 and f"answers.jsonl, line 2: {what}" in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, what",
+    [
+        (["--subset", "paper"], "no case is left"),
+        (["--data", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["--data", str(ROOT / "assets")], "no task in it"),
+        (["--rule", "bfcl"], "BFCL's rule needs 'accept'"),
+    ],
+)
+def test_a_choice_that_leaves_nothing_is_one_line_and_exit_code_2(tmp_path, run, arguments, what):
+    data, saved = write(tmp_path / "d.jsonl", GOOD), answers(tmp_path / "p", a=RIGHT)
+    code, _, errors = run("--predictions", saved, "--data", data, *arguments)
+    assert code == 2 and what in errors and errors.count("\n") == 1
+
+
+def test_bad_options_exit_with_2_and_no_traceback(tmp_path):
+    arguments = ["--model", "tiny", "--data", "gone", "--limit", "0"]
+    done = subprocess.run(
+        [sys.executable, "eval.py", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "--limit" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_saved_answers_are_scored_by_the_rule_of_their_benchmark(tmp_path, run):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder / "plain.jsonl", *({**GOOD, "id": f"p{i}"} for i in range(4)))
+    loose = {**GOOD, "benchmark": "bfcl_x", "accept": [{"x": [1, 2]}]}
+    write(folder / "other.jsonl", *({**loose, "id": f"b{i}"} for i in range(4)))
+    saved = answers(tmp_path / "p", **{f"{x}{i}": WRONG for x in "pb" for i in range(4)})
+    code, text, _ = run("--predictions", saved, "--data", folder)
+    assert code == 0
+    accuracy = {row.split()[0]: row.split()[2] for row in text.splitlines()[2:4]}
+    assert accuracy == {"bfcl_x": "100.0", "plain": "0.0"}
+    text = run("--predictions", saved, "--data", folder, "--rule", "exact")[1]
+    assert [row.split()[2] for row in text.splitlines()[2:4]] == ["0.0", "0.0"]
+
+
+def test_cases_without_an_answer_are_left_out_and_counted(tmp_path, run):
+    data = write(tmp_path / "d.jsonl", GOOD, {**GOOD, "id": "b"})
+    _, text, _ = run("--predictions", answers(tmp_path / "p", a=RIGHT), "--data", data)
+    assert "1 cases without an answer are left out" in text
+    assert text.splitlines()[2].split()[:3] == ["d", "1", "100.0"]
+
+
+def test_two_files_of_answers_are_compared(tmp_path, run):
+    data = write(tmp_path / "d.jsonl", *({**GOOD, "id": f"c{i}"} for i in range(10)))
+    first = answers(tmp_path / "1", **{f"c{i}": RIGHT for i in range(10)})
+    second = answers(tmp_path / "2", **{f"c{i}": WRONG for i in range(10)})
+    _, text, _ = run("--predictions", first, "--compare", second, "--data", data)
+    assert "+100.0  [+100.0, +100.0]" in text and "0.00195" in text
+
+
+def test_a_sample_is_the_same_for_a_seed_and_part_of_a_larger_one():
+    cases = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")
+    ids = lambda limit, seed: [case.id for case in eval.choose(cases, None, limit, seed)]
+    assert ids(5, 0) == ids(9, 0)[:5] != ids(5, 1) and len(ids(None, 0)) == len(cases)
+
+
+def test_the_subset_of_the_paper_goes_by_id(tmp_path):
+    kept = ["toolalpaca-real-1", "sealtools-out-domain-easy-1", "snips-x", "apibank-l3-1"]
+    left = ["toolalpaca-simulated-1", "sealtools-in-domain-difficult-1", "bfcl-simple_python_1"]
+    data = write(tmp_path / "d.jsonl", *({**GOOD, "id": id} for id in kept + left))
+    chosen = eval.choose(eval.load_tasks(data), "paper", None, 0)
+    assert {case.id for case in chosen} == set(kept)
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_answers(tmp_path, run, few, monkeypatch):
+    monkeypatch.setitem(eval.BATCH_TOKENS, "cpu", 2400)  # a few cases a batch
+    monkeypatch.chdir(ROOT)
+    model = ["--model", "tiny", "--data", few, "--max-new-tokens", 150, "--temperature", 1]
+    whole, stopped = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
+    expected = run(*model, "--save", whole)
+    lines = whole.read_text().splitlines(keepends=True)
+    assert len(lines) == 24 and {"id", "calls", "text"} <= json.loads(lines[0]).keys()
+    batch = 2400 // (150 + max(prompt_widths(few)))  # the first batch was saved, and a half line
+    stopped.write_text("".join(lines[:batch]) + lines[batch][:40])
+    assert run(*model, "--save", stopped)[:2] == expected[:2]
+    assert stopped.read_text() == whole.read_text()
+    assert run("--predictions", stopped, "--data", few)[1].splitlines()[1:] == (
+        expected[1].splitlines()[1:]
+    )
+    code, _, errors = run(*model, "--save", stopped, "--seed", 1)
+    assert code == 2 and "line 1: of another run" in errors
+
+
+def test_a_file_to_save_to_that_holds_something_else_is_left_alone(tmp_path, run, few, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for text in ("no newline", "two\nlines\n", json.dumps(GOOD) + "\n"):
+        other = tmp_path / "other.jsonl"
+        other.write_text(text)
+        code, _, errors = run("--model", "tiny", "--data", few, "--save", other)
+        assert code == 2 and "other.jsonl" in errors and other.read_text() == text
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(run, few, monkeypatch):
+    monkeypatch.setattr(eval, "evaluate", lambda a: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, errors = run("--model", "tiny", "--data", few)
+    assert code == 130 and "the same command goes on" in errors
+
+
+def test_the_command_compares_two_models_and_saves_both(tmp_path, run, few, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    arguments = ["--data", few, "--limit", 8, "--max-new-tokens", 64]
+    saved = tmp_path / "a.jsonl"
+    code, text, _ = run("--model", "tiny", "--compare", "tiny", *arguments, "--save", saved)
+    last = text.splitlines()[-2].split()
+    assert code == 0 and last == "all cases 8 +0.0 [+0.0, +0.0] 0 0 1".split()
+    assert saved.read_text() == (tmp_path / "a.compare.jsonl").read_text()
+
+
+def test_batches_keep_to_the_budget_and_start_with_the_longest(few, monkeypatch):
+    player, batches = Player(str(ROOT / "tiny")), []
+    monkeypatch.setitem(eval.BATCH_TOKENS, "cpu", 2000)
+    monkeypatch.setattr(player, "ask", lambda chats, *_: batches.append(chats) or [])
+    list(eval.complete(player, eval.load_tasks(few), 100))
+    widths = [[len(player.ids(chat)) + 100 for chat in batch] for batch in batches]
+    flat = [width for batch in widths for width in batch]
+    assert flat == sorted((w + 100 for w in prompt_widths(few)), reverse=True)
+    assert all(len(batch) == 2000 // batch[0] for batch in widths[:-1])
 
 
 def test_the_base_model_that_ships_is_weak_but_alive():
-    tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")
-    right = eval.judge(Player(str(ROOT / "tiny")), tasks, 320)
-    assert len(tasks) >= 400 and 0.15 <= sum(right) / len(right) <= 0.45
+    cases = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")
+    right = eval.judge(Player(str(ROOT / "tiny")), cases, 320)
+    assert len(cases) >= 400 and 0.15 <= sum(right) / len(right) <= 0.45
 
 
-def test_the_command_line_compares_two_models(tmp_path):
-    data = tmp_path / "few.jsonl"
-    data.write_text("".join((ROOT / "tiny" / "heldout.jsonl").open().readlines()[:8]))
-    done = subprocess.run(
-        [sys.executable, "eval.py", "--model", "tiny", "--compare", "tiny", "--data", str(data)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "tiny minus tiny: +0.0 points" in done.stdout
+def test_the_command_agrees_with_every_verdict_of_bfcls_own_checker(tmp_path, run):
+    oracle = SHARED / "oracle" / "bfcl_verdicts.jsonl"
+    if not oracle.exists():
+        pytest.skip(f"the verdicts of BFCL's checker are not in {SHARED}")
+    files = [SHARED / "benchmarks" / name for name in ("bfcl.jsonl", "bfcl_live.jsonl")]
+    cases = {c["id"]: c for file in files for c in map(json.loads, file.open())}
+    verdicts = [json.loads(line) for line in oracle.open()]
+    # Several predictions a case: each is a case of its own here, in a benchmark of its verdict.
+    data, saved = tmp_path / "data.jsonl", tmp_path / "saved.jsonl"
+    write(data, *({**cases[v["id"]], "id": n, "benchmark": f"bfcl_{v['valid']}"}
+                  for n, v in enumerate(verdicts)))
+    write(saved, *({"id": n, "calls": v["calls"]} for n, v in enumerate(verdicts)))
+    code, text, _ = run("--predictions", saved, "--data", data)
+    rows = {row.split()[0]: row.split()[1:3] for row in text.splitlines()[2:4]}
+    valid = sum(v["valid"] for v in verdicts)
+    assert code == 0 and rows == {
+        "bfcl_True": [str(valid), "100.0"],
+        "bfcl_False": [str(len(verdicts) - valid), "0.0"],
+    }
 
 
-def test_a_bad_file_on_the_command_line_exits_with_2_and_no_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "eval.py", "--model", "tiny", "--data", str(tmp_path / "gone")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and "gone" in done.stderr and "Traceback" not in done.stderr
+def test_every_gold_answer_of_the_benchmarks_is_right(tmp_path, run):
+    files = sorted((SHARED / "benchmarks").glob("*.jsonl"))
+    if not files:
+        pytest.skip(f"no benchmarks in {SHARED}")
+    saved = tmp_path / "gold.jsonl"
+    saved.write_text("".join(file.read_text() for file in files))
+    code, text, _ = run("--predictions", saved, "--data", SHARED / "benchmarks")
+    rows = text.splitlines()[2:2 + len(files)]
+    assert code == 0 and [row.split()[2] for row in rows] == ["100.0"] * len(files)
