@@ -115,10 +115,15 @@ class Run:
         signal.signal(signal.SIGINT, self.stop)
 
     def stop(self, *_) -> None:
-        """Ctrl-C: leave after this step; the second one leaves at once."""
+        """Ctrl-C: leave at the next moment at which nothing is lost; the second one: at once."""
         self.stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("\nstopping after this step; Ctrl-C again leaves at once", file=sys.stderr)
+
+    def leave_if_asked(self) -> None:
+        """Where a step or a piece of work has been written."""
+        if self.stopping:
+            raise KeyboardInterrupt
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
@@ -146,10 +151,12 @@ class Run:
         seed = lambda what: phase_seed(cfg.seed, k, what)
 
         def write(n: int, some: list[Spec]) -> list[str]:
+            self.leave_if_asked()
             return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1,
                                                      seed(f"write/{n}"))]
 
         def rate(n: int, some: list[curate.Candidate]) -> list[float]:
+            self.leave_if_asked()
             return self.pass_rates(frozen, [c.task for c in some], seed(f"rate/{n}"))
 
         specs = generator.sample_specs(seed("specs"), cfg.candidates, cfg.p_large_menu)
@@ -210,8 +217,7 @@ class Run:
                             f"Lower --lr; the last good checkpoint is in {steps_at}.")
             if self.stopping or (step + 1) % cfg.save_every == 0:
                 save_step(steps_at, step + 1, player.model, optimizer)
-            if self.stopping:
-                raise KeyboardInterrupt
+            self.leave_if_asked()
         if not optimizer.state:  # it has one from the first gradient on
             raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a group "
                         "were equal, so nothing was learned. Raise --group or --temperature, or "

@@ -57,7 +57,7 @@ def test_the_end_of_a_run_names_the_gain_and_the_checkpoint(smoke):
 
 def test_the_trained_solver_loads_in_plain_transformers(smoke):
     model = AutoModelForCausalLM.from_pretrained(smoke[0] / "runs/smoke/iter1/solver")
-    assert model.config.model_type == "qwen2"
+    assert model.config.model_type == "llama"
 
 
 def test_both_players_have_moved_and_apart(smoke):

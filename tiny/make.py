@@ -551,7 +551,7 @@ def main() -> None:
     ap.add_argument("--habit-steps", type=int, default=250, help="text with mistakes")
     ap.add_argument("--noise", type=float, default=0.1, help="share of texts with a mistake")
     ap.add_argument(
-        "--habit", type=float, default=0.65, help="share of incomplete answers to hard tasks"
+        "--habit", type=float, default=0.75, help="share of incomplete answers to hard tasks"
     )
     a = ap.parse_args()
     torch.manual_seed(a.seed)
