@@ -1,6 +1,6 @@
 """GRPO: rewards of a group -> advantages -> clipped loss -> one optimizer step.
 
-Paper: Sec. 3.3 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3; dr_grpo: Liu et
+Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3; dr_grpo: Liu et
 al. 2025; dapo: Yu et al. 2025.
 
     A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
@@ -65,11 +65,12 @@ def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
 
     A completion without a reward (NaN) is left out of mean and std; its advantage is 0.
     """
+    rewards = rewards.double()  # in float32 the mean of eight times 1.9 is not 1.9
     scored = ~rewards.isnan()
     centred = (rewards - rewards.nanmean(1, keepdim=True)).where(scored, 0)  # (N, G)
     variance = centred.square().sum(1, keepdim=True) / (scored.sum(1, keepdim=True) - 1).clamp(1)
     divisor = {"group": variance.sqrt() + EPS, "batch": rewards[scored].std() + EPS, "none": 1.0}
-    return centred / divisor[scale]
+    return (centred / divisor[scale]).float()
 
 def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

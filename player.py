@@ -27,6 +27,8 @@ CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }
 
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel."""
+    if device not in ("cpu", "cuda") or device == "cuda" and not torch.cuda.is_available():
+        raise UnusableModel(f"--device {device}: there is cpu, and cuda where a GPU is.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
@@ -92,7 +94,7 @@ class Player:
         shutil.rmtree(part, ignore_errors=True)
         self.model.save_pretrained(part)
         self.tokenizer.save_pretrained(part)
-        for file in part.iterdir():
-            with open(file, "rb") as f:
+        for file in filter(Path.is_file, part.rglob("*")):
+            with open(file, "rb+") as f:
                 os.fsync(f.fileno())
         part.rename(folder)

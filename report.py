@@ -15,17 +15,21 @@ def name(k: int) -> str:
     """What iteration k is called; 0 is the base model."""
     return f"iteration {k}" if k else "base"
 
-def heldout(folder: Path) -> dict[int, list[bool]]:
-    """iteration -> whether each held-out task was answered right."""
+def heldout(folder: Path) -> dict[int, dict[str, bool]]:
+    """iteration -> id of a held-out task -> whether it was answered right."""
     files = {int(f.parent.name.removeprefix("iter")): f for f in folder.glob("iter*/heldout.json")}
-    return {k: [ok for _, ok in json.loads(files[k].read_text())] for k in sorted(files)}
+    return {k: dict(json.loads(files[k].read_text())) for k in sorted(files)}
 
 def table(folder: Path) -> str:
     """Accuracy after each iteration, and the paired difference to the base."""
     verdicts = heldout(folder)
     lines = ["", f"{'Solver':<13}held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{name(k):<13}{score.describe(right)}" for k, right in verdicts.items()]
-    base, last = verdicts[0], verdicts[max(verdicts)]
+    lines += [f"{name(k):<13}{score.describe([*right.values()])}" for k, right in verdicts.items()]
+    first, last = verdicts[0], verdicts[max(verdicts)]
+    both = [id for id in first if id in last]  # not all where a run went on with other tasks
+    if not both:
+        return "\n".join([*lines, "no task is common to the first and the last row", ""])
+    base, last = ([right[id] for id in both] for right in (first, last))
     mean, low, high = score.paired_difference(base, last)
     ratio = f", {sum(last) / sum(base):.2f} times the base" if sum(base) else ""
     gain = f"gain: {100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]{ratio}"
@@ -40,8 +44,8 @@ def picture(folder: Path) -> str:
     figure = Figure(figsize=(15, 4), layout="constrained")
     accuracy, *curves = figure.subplots(1, 3)
     verdicts = heldout(folder)
-    share = [100 * sum(v) / len(v) for v in verdicts.values()]
-    ends = [score.wilson(sum(v), len(v)) for v in verdicts.values()]
+    counts = [(sum(right.values()), len(right)) for right in verdicts.values()]
+    share, ends = [100 * n / of for n, of in counts], [score.wilson(n, of) for n, of in counts]
     bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
     accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
     accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))

@@ -61,7 +61,7 @@ class GroupCache:
         self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
         # Added to scores: 0 where there is a token, -inf where there is none (yet).
         self.hide_own = torch.full((new_tokens,), -torch.inf, device=mask.device)
-        self.hide_prompt = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
+        self.hide_prompt = torch.where(mask, 0.0, -torch.inf)
 
     def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store the prompts and attend within them.  q (N, H, P, D), k and v (N, K, P, D)."""

@@ -6,8 +6,8 @@
 
 A file is written under another name, flushed to the disk and renamed, so a kill at any moment
 leaves the old one or the new one.  A step checkpoint carries the start of its SHA-256 in its name:
-one that is damaged is told, and the one before it is used.  Random states need no place in it: each
-step and each piece of work has a seed of its own.
+one that is damaged is reported, and the one before it is used.  Random states need no place in it:
+each step and each piece of work has a seed of its own.
 
     {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
 """
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
 import torch
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ast_match import Malformed
@@ -32,19 +33,24 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+@contextmanager
+def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
+    """A path to write to; what is there at the end gets the name `path`, or rename(it)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
+        yield part
+        with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:  # no room, for one: what was written of it only takes more
+        part.replace(rename(part) if rename else path)
+    except (OSError, SafetensorError) as error:  # no room, for one: half a file only takes more
         part.unlink(missing_ok=True)
-        raise
+        raise OSError(f"{path}: {error}") from None
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    with becoming(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 def write_jsonl(path: Path, items: Iterable[Any]) -> None:
     """The same, one JSON value a line."""
@@ -84,36 +90,43 @@ def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], li
             os.fsync(file.fileno())
     return [result for piece in done for result in piece]
 
+def digest(path: Path) -> str:
+    """The start of a file's SHA-256."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
 def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
     """Keep the state after `step` steps, and the one before it."""
-    tensors = {f"model {name}": p for name, p in model.named_parameters()}
+    tensors = {f"model {name}": p.detach() for name, p in model.named_parameters()}
     for i, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer {i} {slot}": x for slot, x in slots.items()}
-    data = save({name: x.detach().contiguous() for name, x in tensors.items()})
-    digest = hashlib.sha256(data).hexdigest()[:16]
-    write_whole(folder / f"{step:06d}-{digest}.safetensors", data)
+    with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
+                  ) as part:
+        save_file(tensors, part)
     for old in sorted(folder.glob("*.safetensors"))[:-2]:
         old.unlink()
 
 def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     """Restore the last state that is whole; returns after how many steps it was saved, or 0."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
-        data = path.read_bytes()
-        step, digest = path.stem.split("-")
-        if hashlib.sha256(data).hexdigest()[:16] == digest:
+        if path.stem.endswith(digest(path)):
             break
         print(f"{path} is damaged: the checkpoint before it is used")
     else:
         return 0
     weights, state = dict(model.named_parameters()), {}
-    for name, x in load(data).items():
-        kind, *where = name.split(" ")
-        if kind == "model":
-            weights[where[0]].data.copy_(x)
-        else:
-            state.setdefault(int(where[0]), {})[where[1]] = x
+    with safe_open(path, "pt") as file:
+        for name in file.keys():
+            kind, where, *slot = name.split(" ")
+            if kind == "model":
+                weights[where].data.copy_(file.get_tensor(name))
+            else:
+                state.setdefault(int(where), {})[slot[0]] = file.get_tensor(name)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(step)
+    return int(path.stem.split("-")[0])
 
 class Log:
     """log.jsonl: a line a step.  Lines of a phase from `first` on, of an earlier try, go."""

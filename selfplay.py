@@ -50,7 +50,7 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Config(GRPOConfig):
-    """Everything that decides a run.  Defaults are the paper's; tiny has its own (TINY)."""
+    """Everything that decides a run.  Defaults are the paper's, but for the length; see --help."""
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -69,7 +69,7 @@ class Config(GRPOConfig):
     select: int = option(2000, "most tasks that are curated", "2,000")
     guard: str = option("none", "repeats: copies in a batch share one reward; see README, Rewards")
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
-    heldout: str = option(str(HERE / "tiny/heldout.jsonl"), "JSONL file of tasks to evaluate on")
+    heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
     eval_tasks: int = option(100, "how many of them")
     save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
 
@@ -85,7 +85,7 @@ CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
 LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
-MAY_CHANGE = {"save_every", "micro_batch"}  # options that leave a run the same run
+MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
 PIECE = 512  # completions that are kept together in an unfinished curation
 BAD_STEPS = 5  # so many in a row stop the run
 
@@ -96,6 +96,7 @@ def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
+    signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = str(HERE / "tiny") if cfg.model == "tiny" else cfg.model
     run.evaluate(0, solver_at)
     for k in range(1, cfg.iterations + 1):
@@ -112,13 +113,12 @@ class Run:
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder, self.stopping = cfg, folder, False
         self.player = lambda where: Player(where, cfg.device, cfg.sampler)
-        signal.signal(signal.SIGINT, self.stop)
 
     def stop(self, *_) -> None:
         """Ctrl-C: leave at the next moment at which nothing is lost; the second one: at once."""
         self.stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping after this step; Ctrl-C again leaves at once", file=sys.stderr)
+        print("\nstopping where nothing is lost; Ctrl-C again leaves at once", file=sys.stderr)
 
     def leave_if_asked(self) -> None:
         """Where a step or a piece of work has been written."""
@@ -141,7 +141,7 @@ class Run:
 
     def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
-        cfg, here = self.cfg, self.folder / f"iter{k}"
+        cfg, here, log = self.cfg, self.folder / f"iter{k}", Log(self.folder, k, "curate")
         texts_at, rates_at = here / "texts.part.jsonl", here / "rates.part.jsonl"
         if (here / "tasks.jsonl").exists():
             texts_at.unlink(missing_ok=True)
@@ -164,17 +164,17 @@ class Run:
         candidates = [curate.candidate(f"{k}-{i:05d}", spec, generator.parse(text))
                       for i, (spec, text) in enumerate(zip(specs, texts))]
         usable = curate.check(candidates)
-        for c, p in zip(usable, in_pieces(rates_at, usable, PIECE // cfg.probe, rate)):
+        for c, p in zip(usable, in_pieces(rates_at, usable, max(1, PIECE // cfg.probe), rate)):
             c.p = p
         selected = curate.select(curate.verify(usable, cfg.tau), cfg.select)
         funnel = curate.funnel(candidates)
         write_jsonl(here / "candidates.jsonl", [c.to_json() for c in candidates])
-        Log(self.folder, k, "curate").line({"candidates": len(candidates), "funnel": funnel,
-                                            "selected": len(selected), "p": [c.p for c in usable]})
+        log.line({"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
+                  "p": [c.p for c in usable]})
         print(f"iteration {k} curation:", ", ".join(f"{n} {why}" for why, n in funnel.items()))
         if not selected:
             raise Empty(f"iteration {k}: no candidate was selected; the line above says why. Raise "
-                        "--candidates or --generator-steps, or lower --tau.")
+                        "--candidates or lower --tau, and go on with --set-changed.")
         write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
         return self.curate(k, generator_at, solver_at)  # which tidies up
 
@@ -213,15 +213,16 @@ class Run:
             log.line({**metrics, **rewards.means(parts), **extra})
             bad = bad + 1 if metrics["skipped"] else 0
             if bad == BAD_STEPS:
-                raise Empty(f"iteration {k} {role}: {bad} steps in a row had no finite gradient. "
-                            f"Lower --lr; the last good checkpoint is in {steps_at}.")
+                raise Empty(f"iteration {k} {role}: {bad} steps in a row had no finite gradient; "
+                            f"the last good state is in {steps_at}. Lower --lr, and start this "
+                            "phase again with --set-changed.")
             if self.stopping or (step + 1) % cfg.save_every == 0:
                 save_step(steps_at, step + 1, player.model, optimizer)
             self.leave_if_asked()
         if not optimizer.state:  # it has one from the first gradient on
-            raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a group "
-                        "were equal, so nothing was learned. Raise --group or --temperature, or "
-                        "name another --model.")
+            raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a "
+                        "group were equal, so nothing was learned. Raise --group or --temperature "
+                        "and go on with --set-changed, or name another --model.")
         player.save(out)
         return self.train(k, role, start, steps, turn, shown)  # which tidies up
 
@@ -229,7 +230,9 @@ class Run:
         """Greedy exact match on the held-out tasks after iteration k; 0 is the base model."""
         out = self.folder / f"iter{k}" / "heldout.json"
         if not out.exists():
-            tasks = eval.load_tasks(self.cfg.heldout)[:self.cfg.eval_tasks]
+            own = HERE / "tiny/heldout.jsonl"
+            tasks = eval.load_tasks(own if self.cfg.heldout == "tiny" else self.cfg.heldout)
+            tasks = tasks[:self.cfg.eval_tasks]
             right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens)
             print(f"{report.name(k)}: held-out exact match {score.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
@@ -287,7 +290,9 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     set_changed = given.pop("set_changed")
     smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
     cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
-    cfg.run = cfg.run or Path(cfg.model).name
+    cfg.run = cfg.run or Path(cfg.model).resolve().name
+    if Path(cfg.run).name != cfg.run:
+        parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
         low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, float("inf"))
         if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
@@ -327,7 +332,7 @@ def main() -> int:
         return 3 if isinstance(error, Empty) else 2
     except OSError as error:
         print(f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
-              "mended.", file=sys.stderr)
+              "fixed.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped; {again}", file=sys.stderr)

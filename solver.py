@@ -82,6 +82,8 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
+    if a.max_new_tokens < 1:
+        parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
     try:
         tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
         player = Player(a.model, a.device)

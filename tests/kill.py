@@ -62,12 +62,13 @@ def main() -> int:
             folder, moment = Path(top) / str(i), rng.uniform(0.2, 1) * seconds
             folder.mkdir()
             first = run(folder, moment)
-            stage = sorted(content(folder))[-1:] or ["nothing"]
+            files = [p for p in folder.rglob("*") if p.is_file()]
+            last = max(files, key=lambda p: p.stat().st_mtime).name if files else "none"
             code, found = run(folder), content(folder)
             equal += (same := code == 0 and found == wanted)
             differing = [n for n in wanted.keys() | found if wanted.get(n) != found.get(n)]
             killed = "killed" if first == -signal.SIGKILL else "ended"
-            print(f"{i + 1}: {killed} after {moment:.1f} s, the last file was {stage[0]}; "
+            print(f"{i + 1}: {killed} after {moment:.1f} s, the last file was {last}; "
                   + ("equal" if same else f"exit {code}, different: {differing}"), flush=True)
     print(f"{equal} of {a.kills} runs ended like the one that was not killed")
     return int(equal < a.kills)

@@ -22,7 +22,7 @@ import solver
 from ast_match import Call
 from generator import Spec
 from rewards import grounded, pair_score, r_acc, r_diff, r_valid
-from rollout import Player
+from player import Player
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -505,5 +505,5 @@ def test_a_reward_term_is_added_by_the_recipe_of_the_readme(tmp_path):
     spec = importlib.util.spec_from_file_location("rewards_more", tmp_path / "rewards_more.py")
     spec.loader.exec_module(more := importlib.util.module_from_spec(spec))
     reward = more.generator_reward(generator.parse(TASK))
-    assert reward.total == parts(TASK).total + reward.length and 0 < reward.length < 1
-    assert "length" in more.means([reward])  # so it is logged
+    assert reward.total == parts(TASK).total + reward.long_question and 0 < reward.long_question < 1
+    assert "long_question" in more.means([reward])  # so it is logged

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -23,6 +24,24 @@ def run(folder, *options):
         capture_output=True,
         text=True,
     )
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """The same in this process, which spares the start: exit code, what was printed."""
+
+    def run(folder, *options):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["selfplay.py", *options])
+        try:
+            code = selfplay.main()
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    before = signal.getsignal(signal.SIGINT)
+    yield run
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +137,17 @@ def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smo
     assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 6  # no line twice
 
 
-def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path):
+def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, run_here):
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
-    told = run(tmp_path, "--smoke", "--eval-tasks", "8", "--set-changed")
-    assert told.returncode == 0 and "--eval-tasks was 16, is 8" in told.stdout
+    code, out, _ = run_here(tmp_path, "--smoke", "--eval-tasks", "8", "--set-changed")
+    assert code == 0 and "--eval-tasks was 16, is 8" in out
     config = json.loads((tmp_path / "runs/smoke/config.json").read_text())
     assert config["eval_tasks"] == 8 and config["versions"]["torch"] == torch.__version__
 
 
-def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(smoke, tmp_path):
-    done = run(tmp_path, "--smoke", "--max-new-tokens", "1")
-    assert done.returncode == 3 and "all rewards of a group were equal" in done.stderr
+def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(tmp_path, run_here):
+    code, _, err = run_here(tmp_path, "--smoke", "--max-new-tokens", "1")
+    assert code == 3 and "all rewards of a group were equal" in err
 
 
 @pytest.mark.parametrize(
@@ -145,13 +164,13 @@ def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
         (["--run", "y", "--heldout", "gone.jsonl"], "gone.jsonl: cannot be read"),
     ],
 )
-def test_bad_input_gets_one_clear_line_and_exit_code_2(smoke, options, what):
-    done = run(smoke[0], *options)
-    assert done.returncode == 2 and what in done.stderr and "Traceback" not in done.stderr
+def test_bad_input_gets_one_clear_line_and_exit_code_2(smoke, run_here, options, what):
+    code, _, err = run_here(smoke[0], *options)
+    assert code == 2 and what in err and "Traceback" not in err
 
 
-def test_help_shows_each_option_with_the_papers_value():
-    text = " ".join(run(ROOT, "--help").stdout.split())
+def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
+    text = " ".join(run_here(tmp_path, "--help")[1].split())
     assert "learning rate of AdamW (default 1e-06; paper 1e-6, Table 4; tiny" in text
 
 
