@@ -5,8 +5,8 @@
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
 and it is weak on purpose.  In skill: what is hard (several arguments, large menus, two calls,
 optional arguments, near-twins in the menu, dialogues) is rare in its text and common in
-heldout.jsonl.  By noise: in the last part of the training some texts have a wrong tool, a lost
-argument, broken JSON and the like.
+heldout.jsonl.  By habit: in the last part most hard tasks are answered incompletely.  By noise:
+there some texts have a wrong tool, a swapped value, broken JSON and the like.
 
 Nothing in heldout.jsonl was seen: no tool name, no value, no set of two or more arguments of it is
 in the text.  A checksum decides what is kept out (`held`), so both sides draw from one world.
