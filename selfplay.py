@@ -141,12 +141,13 @@ class Run:
 
     def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
-        cfg, here, log = self.cfg, self.folder / f"iter{k}", Log(self.folder, k, "curate")
+        cfg, here = self.cfg, self.folder / f"iter{k}"
         texts_at, rates_at = here / "texts.part.jsonl", here / "rates.part.jsonl"
         if (here / "tasks.jsonl").exists():
             texts_at.unlink(missing_ok=True)
             rates_at.unlink(missing_ok=True)
             return eval.load_tasks(here / "tasks.jsonl")
+        log = Log(self.folder, k, "curate")
         writer, frozen = self.player(generator_at), self.player(solver_at)
         seed = lambda what: phase_seed(cfg.seed, k, what)
 
