@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network; without one it would try for long
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
