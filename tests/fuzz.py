@@ -1,6 +1,7 @@
 """Throw broken text at every parser and reward; a script, not collected by pytest.
 
     python tests/fuzz.py --count 200000 --seed 0
+    pip install atheris && python tests/fuzz.py     # and 60 seconds guided by what code is reached
 
 Ends with exit code 1 at the first input that raises anything but `Malformed`, takes more than
 50 ms, or leaves something that cannot be written as JSON.
@@ -12,14 +13,21 @@ import random
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import generator  # noqa: E402
-import rewards  # noqa: E402
-import solver  # noqa: E402
-from ast_match import Call, Malformed, exact_match, parse_python_calls, parse_value  # noqa: E402
+try:
+    import atheris
+except ImportError:
+    atheris = None
+OURS = ["ast_match", "generator", "rewards", "solver"]
+with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
+    import generator
+    import rewards
+    import solver
+    from ast_match import Call, Malformed, exact_match, parse_python_calls, parse_value
 
 GOOD = """<think>hm</think><question>Will it rain in Paris in the next 3 days?</question>
 <available_tools>[{"name": "get_weather", "description": "d", "parameters": {"city": {"type":
@@ -73,6 +81,18 @@ def read_all(text: str) -> None:
     rewards.grounded(text, text[::-1])
 
 
+def guided(seconds: int) -> None:
+    """Let atheris look for inputs that reach new code; it ends the process."""
+
+    def try_bytes(data: bytes) -> None:
+        text = atheris.FuzzedDataProvider(data).ConsumeUnicode(sys.maxsize)
+        try_all(text)
+        read_all(text)
+
+    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=20000"], try_bytes)
+    atheris.Fuzz()
+
+
 def main() -> None:
     """The command line; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -97,7 +117,9 @@ def main() -> None:
             if min(seconds) > 0.05:
                 sys.exit(f"input {n}, {work.__name__}: {min(seconds):.3f} s: {ascii(text[:500])}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{a.count} inputs, slowest {1000 * slowest:.0f} ms, peak memory {peak:.0f} MB")
+    print(f"{a.count} inputs, slowest {1000 * slowest:.0f} ms, peak memory {peak:.0f} MB", flush=True)
+    if atheris:
+        guided(seconds=60)
 
 
 if __name__ == "__main__":
