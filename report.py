@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import score
+from runfolder import becoming, read_jsonl
 
 PARTS = {"generator": ("fmt", "valid", "diff", "sem", "usable"),  # phase -> what is drawn of it
          "solver": ("fmt", "acc", "zero_advantage_groups")}
@@ -49,7 +50,7 @@ def picture(folder: Path) -> str:
     bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
     accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
     accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    log = read_jsonl(folder / "log.jsonl")
     for axis, (phase, parts) in zip(curves, PARTS.items()):
         lines = [line for line in log if line["phase"] == phase]
         for part in parts:
@@ -59,8 +60,8 @@ def picture(folder: Path) -> str:
         axis.vlines([i for i, x in enumerate(lines) if i and x["step"] == 0], 0, 1, "grey", lw=0.5)
         axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
         axis.legend(fontsize=8)
-    figure.savefig(folder / "report.part.png", dpi=110)
-    (folder / "report.part.png").replace(folder / "report.png")
+    with becoming(folder / "report.png") as part:
+        figure.savefig(part, dpi=110, format="png")
     return f"picture: {folder / 'report.png'}"
 
 if __name__ == "__main__":
