@@ -8,9 +8,8 @@ Our decisions:
   3. [[f, g]] is [f, g]; the released code reads [f], so that g escapes the price of an extra call.
   4. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
 
-One raw example, the text inside <tool_call_answer>, and BFCL's spelling of the same:
+One raw example, the text inside <tool_call_answer>:
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
-    [get_weather(city="Paris", days=3)]
 """
 import ast
 import json
@@ -23,7 +22,6 @@ from typing import Any
 
 MAX_CHARS = 10_000  # a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # brackets open at once, as in Python; the parsers below recurse once a bracket
-BFCL_TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
 
 class Malformed(ValueError):
     """Something read is not what it should be; the message names the reason in a few words."""
@@ -82,31 +80,33 @@ def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
 def parse_value(text: str, python: bool = True) -> Any:
     """JSON, or with `python` also a Python literal, perhaps in a ``` fence -> a plain value."""
     text = re.sub(r"^```(json)?|```$", "", text.strip(), flags=re.IGNORECASE).strip()
-    _check_size(text)
+    check_size(text)
     for read in _READERS if python else _READERS[:1]:
         try:
             value = read(text)
-        except _UNREADABLE:
+        except UNREADABLE:
             continue  # the next spelling
         if value is not None:
             return plain(value)
     raise Malformed("not JSON")
 
-def _check_size(text: str) -> None:
+def check_size(text: str) -> None:
+    """Raise `Malformed` for text that no parser should be given."""
     if len(text) > MAX_CHARS:
         raise Malformed("too long")
     steps = (1 if char in "[({" else -1 for char in text if char in "[](){}")
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise Malformed("nested too deep")
 
-def _python(text: str) -> ast.expr:
+def python(text: str) -> ast.expr:
+    """The syntax tree of a Python expression; nothing is evaluated.  Raises one of UNREADABLE."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
         return ast.parse(text, mode="eval").body
 
-_UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
+UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 _WORDS = {"True": "true", "False": "false", "None": "null"}
-_READERS = (json.loads, lambda text: ast.literal_eval(_python(text)),
+_READERS = (json.loads, lambda text: ast.literal_eval(python(text)),
             lambda text: json.loads(re.sub(r"\b(True|False|None)\b", lambda m: _WORDS[m[0]], text)))
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -162,38 +162,6 @@ def parse_menu(text: str) -> list[Tool]:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
 
-def parse_python_calls(text: str) -> list[Call]:
-    """Calls in Python's syntax, parsed and never evaluated.  Raises `Malformed`.
-
-    >>> parse_python_calls("[f(x=-1), a.g(y=['b', None])]")
-    [Call(name='f', arguments={'x': -1}), Call(name='a.g', arguments={'y': ['b', None]})]
-    """
-    text = text.strip().strip("'")
-    _check_size(text)
-    try:
-        body = _python(text)
-    except _UNREADABLE:
-        raise Malformed("not Python") from None
-    for node in ast.walk(body):
-        if isinstance(node, ast.Constant) and node.value is ...:
-            node.value = "..."  # what BFCL reads
-    return [_python_call(node) for node in getattr(body, "elts", [body])]
-
-def _python_call(node: ast.expr) -> Call:
-    func, name = getattr(node, "func", None), ""
-    while isinstance(func, ast.Attribute):
-        func, name = func.value, f".{func.attr}{name}"
-    if not isinstance(func, ast.Name):
-        raise Malformed("not a call of a name")
-    names = [keyword.arg for keyword in node.keywords]
-    if node.args or None in names or len(set(names)) < len(names):
-        raise Malformed("an argument has no name, or one twice")
-    try:
-        values = [ast.literal_eval(keyword.value) for keyword in node.keywords]
-    except _UNREADABLE:
-        raise Malformed("a value is not a literal") from None
-    return Call(func.id + name, dict(zip(names, map(plain, values))))
-
 def canonical(call: Call) -> str:
     """One text for all spellings of a call: f(b=2.0, a=True) is '["f", {"a": true, "b": 2}]'."""
     whole = lambda text: int(float(text)) if float(text).is_integer() else float(text)
@@ -203,48 +171,3 @@ def canonical(call: Call) -> str:
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
     """The paper's rule: the same calls, all of them and no other, in any order."""
     return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))
-
-def bfcl_match(predicted: list[Call], gold: list[Call], accept: list[dict[str, list]],
-               tools: list[Tool]) -> bool:
-    """BFCL's rule: each gold call in turn takes the first unused prediction that fits.
-
-    `accept` has the accepted values of each argument of each gold call; "" means: may be left out.
-    """
-    menu, unused = {tool.name: tool for tool in tools}, list(predicted)
-    for call, accepted in zip(gold, accept):
-        fits = (c for c in unused if c.name == call.name and _bfcl_fits(c, menu[c.name], accepted))
-        if (taken := next(fits, None)) is None:
-            return False
-        unused.remove(taken)
-    return not unused
-
-def _bfcl_fits(call: Call, tool: Tool, accepted: dict[str, list]) -> bool:
-    given = call.arguments
-    return (set(tool.required) <= given.keys() <= tool.parameters.keys() & accepted.keys()
-            and all(name in given or "" in values for name, values in accepted.items())
-            and all(_bfcl_value(given[n], tool.parameters[n], accepted[n]) for n in given))
-
-def _bfcl_value(value: Any, schema: dict, accepted: list) -> bool:
-    kind, first = BFCL_TYPES.get(schema.get("type"), str), _first_type(accepted)
-    if not (kind is type(value) is (first or kind)):  # also a type that only `accept` knows
-        return type(value) in (kind, first, int if kind is float else kind) and value in accepted
-    if kind is dict:
-        return any(_bfcl_dict(value, a) for a in accepted)
-    if kind is not list:
-        return _loose(value) in map(_loose, accepted)
-    item = BFCL_TYPES.get(schema.get("items", {}).get("type"), str)
-    if all(a != "" and {*map(type, value)} - {item, _first_type(a)} for a in accepted):
-        return False
-    if item is dict:
-        return any(len(value) == len(a) and all(map(_bfcl_dict, value, a)) for a in accepted)
-    return [*map(_loose, value)] in ([*map(_loose, a)] for a in accepted)
-
-def _first_type(accepted: list) -> type | None:
-    return next((type(a) for a in accepted if a != ""), None)
-
-def _bfcl_dict(value: Any, accepted: Any) -> bool:
-    return type(value) is type(accepted) is dict and value.keys() <= accepted.keys() and all(
-        _loose(value[k]) in map(_loose, a) if k in value else "" in a for k, a in accepted.items())
-
-def _loose(x: Any) -> Any:
-    return re.sub(r"[ ,./\-_*^]", "", x).lower().replace("'", '"') if isinstance(x, str) else x

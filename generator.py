@@ -1,14 +1,12 @@
 """The Generator: a spec becomes a prompt; a completion becomes a task or a named reason.
 
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
-Our decision: a task is kept as data and written anew for the Solver, so all menus have one form.
+Our decisions:
+  1. A task is kept as data and written anew for the Solver, so all menus have one form.
+  2. The prompt shows one example, of no domain and no benchmark that is used: with placeholders in
+     its place a model of 0.5 B parameters hardly ever kept to the form.
 
-One raw example, spec (weather, single_turn, m = 2, n = 1); for the line breaks see SYSTEM:
-    <think>The menu is get_weather, get_air. The request needs get_weather with city.</think>
-    <question>Will it rain in Paris?</question>
-    <available_tools>[{"name": "get_weather", "description": "Weather forecast.", "parameters": {
-      "city": {"type": "string"}}, "required": ["city"]}, {"name": "get_air"}]</available_tools>
-    <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
+One raw example, the completion for the spec (library, single_turn, m = 2, n = 1): see SYSTEM.
 """
 import random
 from dataclasses import dataclass, field
@@ -32,20 +30,24 @@ Rules: The menu has exactly the number of tools, the answer exactly the number o
 asked for. Each call uses a tool of the menu and gives all its required arguments. Arguments are \
 flat: text, numbers, true or false. Each value stands word for word in the question. In a \
 multi_turn context the question is a short dialogue of User and Assistant.
-Write the four blocks in exactly this form:
+Write four blocks, then stop. For example, for the domain library, single_turn, 2 tools, 1 call:
 <think>
-which tools the menu has, which of them the request needs and with which arguments
+The menu is find_book(title, branch), renew_loan(card_number, days). The request needs find_book \
+with title and branch.
 </think>
 <question>
-what the user says
+Is The Little Prince on the shelf of the Harbour branch?
 </question>
 <available_tools>
-[{"name": "tool_name", "description": "what it does", \
-"parameters": {"argument_name": {"type": "string"}}, "required": ["argument_name"]}]
+[{"name": "find_book", "description": "Look for a book in a branch.", "parameters": {"title": \
+{"type": "string"}, "branch": {"type": "string"}}, "required": ["title", "branch"]}, {"name": \
+"renew_loan", "description": "Keep a book longer.", "parameters": {"card_number": {"type": \
+"string"}, "days": {"type": "integer"}}, "required": ["card_number", "days"]}]
 </available_tools>
 <tool_call_answer>
-[{"name": "tool_name", "arguments": {"argument_name": "value"}}]
-</tool_call_answer>"""
+[{"name": "find_book", "arguments": {"title": "The Little Prince", "branch": "Harbour"}}]
+</tool_call_answer>
+Write a new task of your own in exactly this form: other tools, other values."""
 
 @dataclass(frozen=True)
 class Spec:

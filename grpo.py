@@ -58,7 +58,7 @@ class GRPOConfig:
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
-    micro_batch: int = option(16, "rows in the model at once; lower it to save memory")
+    micro_batch: int = option(16, "rows in the model at once; halved where memory is short")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)
@@ -180,8 +180,16 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
     """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics."""
     A, old = advantages(rewards, cfg.scale), None
     for _ in range(cfg.updates):  # the first is on policy
-        optimizer.zero_grad(set_to_none=True)
-        sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
+        sums = None
+        while sums is None:
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
+            except torch.OutOfMemoryError:  # no split changes the sum, so a finer one will do
+                if cfg.micro_batch == 1:
+                    raise
+                cfg.micro_batch //= 2
+                print(f"short of memory: --micro-batch is now {cfg.micro_batch}")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
         if skipped := not math.isfinite(norm):  # such a step would spoil every weight
             break

@@ -15,6 +15,7 @@ from typing import Iterable
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
@@ -22,13 +23,18 @@ from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
 from rollout import SAMPLERS, Rollout, UnusableModel, next_token_logits
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
+HERE = Path(__file__).resolve().parent
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
           "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel."""
+    """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel.
+
+    "tiny" is the base model that ships, wherever the command was started.
+    """
     if device not in ("cpu", "cuda") or device == "cuda" and not torch.cuda.is_available():
         raise UnusableModel(f"--device {device}: there is cpu, and cuda where a GPU is.")
+    name = str(HERE / "tiny") if name == "tiny" else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
@@ -58,7 +64,13 @@ class Player:
 
     def ids(self, chat: list[dict[str, str]]) -> list[int]:
         """A chat as ids, up to where the assistant begins to write."""
-        text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        def as_text(chat):  # thinking is asked for in words; a template's own way is switched off
+            return self.tokenizer.apply_chat_template(chat, add_generation_prompt=True,
+                                                      tokenize=False, enable_thinking=False)
+        try:
+            text = as_text(chat)
+        except TemplateError:  # one without a system role: its text goes before the user's
+            text = as_text([{"role": "user", "content": "\n\n".join(m["content"] for m in chat)}])
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,

@@ -38,7 +38,7 @@ W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt: Sec. 3.4
 W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls: Sec. 3.4
 EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many: Sec. 3.4
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
-PLACEHOLDERS = ("what the user says", "tool_name", "argument_name", "begin with <think>")
+PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")
 
 @dataclass(frozen=True)
 class GeneratorReward:
@@ -78,10 +78,15 @@ def r_valid(draft: Draft) -> float:
         scores.append(W_TOOL * known + W_ARGUMENTS * complete + W_VALUES * found)  # Eq. (2)
     return sum(scores) / len(scores) if scores else 0.0
 
-def r_diff(p: float, k: int) -> float:
-    """Band-pass on the share p of k right answers: 1 inside, Gaussian edges, 0 if never right."""
+def r_diff(p: float, K: int, form: str = "band") -> float:
+    """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 for none.
+
+    Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
+    """
     edge = min(max(p, BAND_LOW), BAND_HIGH)
-    return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2)) if p >= 1 / k else 0.0
+    if form == "none" or p < 1 / K:
+        return 0.0
+    return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2)) if form == "band" else float(p == edge)
 
 def r_sem(logits: torch.Tensor) -> list[float]:
     """The judge's expected score, brought to [0, 1]; from logits of the digits 1 to 5, (N, 5)."""
@@ -127,6 +132,7 @@ def grounded(value: Any, question: str) -> bool:
     spellings = {str(value)}
     with suppress(ValueError):  # what reads as a number may be spelled like one
         spellings |= {f"{float(str(value)):.15g}", f"{float(str(value)):,.15g}".replace(",", " ")}
+    # A value of several words may be spelled otherwise there: "14:30" and "14.30".
     return any(w in words(question) or w.count(" ") > 2 and w in words(question, split=True)
                for w in map(words, spellings) if w.strip())
 

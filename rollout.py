@@ -30,6 +30,7 @@ from transformers import AttentionInterface, PreTrainedModel
 UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
             "window, no soft cap), and this one is not: use --sampler hf")
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between two looks at who has finished: a GPU waits
+SPAN = 128  # ids whose probabilities are summed first when one is chosen
 BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
 
 @dataclass(frozen=True)
@@ -51,12 +52,15 @@ def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tens
     return ids, positions >= 0, positions.clamp(min=0)
 
 class GroupCache:
-    """Keys and values of N prompts, each stored once, and of the G rows that continue each."""
+    """Keys and values of N prompts, each stored once, and of the G rows that continue each.
+
+    Keys lie with the token last, as the product with a query reads them.
+    """
 
     def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
         self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
-        self.prompt: dict[int, tuple] = {}  # layer -> keys, values, both (N, K, P, D)
-        self.own: dict[int, tuple] = {}  # layer -> keys, values, both (N, K, G, T, D)
+        self.prompt: dict[int, tuple] = {}  # layer -> keys (N, K, D, P), values (N, K, P, D)
+        self.own: dict[int, tuple] = {}  # layer -> keys (N, K, G, D, T), values (N, K, G, T, D)
         self.slot = torch.zeros(1, dtype=torch.long, device=mask.device)  # of the newest token
         self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
         # Added to scores: 0 where there is a token, -inf where there is none (yet).
@@ -66,8 +70,10 @@ class GroupCache:
     def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store the prompts and attend within them.  q (N, H, P, D), k and v (N, K, P, D)."""
         N, K, P, D = k.shape
-        self.prompt[layer] = (k.contiguous(), v.contiguous())  # else each product copies them
-        self.own[layer] = tuple(k.new_zeros(2, N, K, self.group, self.new_tokens, D))
+        self.prompt[layer] = (k.mT.contiguous(), v.contiguous())  # else each product copies them
+        room = (N, K, self.group)
+        self.own[layer] = (k.new_zeros(*room, D, self.new_tokens),
+                           v.new_zeros(*room, self.new_tokens, D))
         causal = self.mask.new_ones(P, P).tril()
         itself = causal.triu()  # so that padding has something to attend to
         allowed = (causal & self.mask[:, None]) | itself
@@ -77,15 +83,15 @@ class GroupCache:
     def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store a token a row, attend to all before.  q (R, H, 1, D), k and v (R, K, 1, D)."""
         by_group = lambda x: x.unflatten(0, (-1, self.group)).transpose(1, 2)
-        for own, new in zip(self.own[layer], (k, v)):
-            own.index_copy_(3, self.slot, by_group(new))
-        (prompt_k, prompt_v), (own_k, own_v) = self.prompt[layer], (
-            x[:, :, :, :self.width] for x in self.own[layer])
-        N, K, P, D = prompt_k.shape
+        (prompt_k, prompt_v), (own_k, own_v) = self.prompt[layer], self.own[layer]
+        own_k.index_copy_(4, self.slot, by_group(k).mT)
+        own_v.index_copy_(3, self.slot, by_group(v))
+        own_k, own_v = own_k[..., :self.width], own_v[..., :self.width, :]
+        N, K, D, P = prompt_k.shape
         q = by_group(q.reshape(len(q), K, -1, D) * scale)  # (N, K, G, h, D)
         # The rows of a group are queries of one product: the prompt's keys are read once.
-        to_prompt = (q.reshape(N, K, -1, D) @ prompt_k.mT).float()  # (N, K, G * h, P)
-        to_own = (q @ own_k.mT).float()  # (N, K, G, h, width)
+        to_prompt = (q.reshape(N, K, -1, D) @ prompt_k).float()  # (N, K, G * h, P)
+        to_own = (q @ own_k).float()  # (N, K, G, h, width)
         to_prompt += self.hide_prompt[:, None, None]
         to_own += self.hide_own[:self.width]
         # One softmax over both without joining them: a common maximum, a common sum.
@@ -227,12 +233,25 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
     return groups, living_first[:, :width]
 
 def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): where the summed probabilities pass a random height."""
+    """One id a row, (R, V) -> (R,): where the summed probabilities pass a random height.
+
+    First among sums of SPAN ids, then within one of them: a sum over all V ids in float64, which
+    rare ids need, would cost more than some layers of the model.
+    """
     if temperature == 0:
         return logits.argmax(-1)
-    heights = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
-    draw = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device, generator=rng)
-    return torch.searchsorted(heights, draw * heights[:, -1:], right=True)[:, 0]
+    weights = logits.float() / temperature
+    weights = weights.sub_(weights.amax(-1, keepdim=True)).exp_()  # in place: V is large
+    weights = F.pad(weights, (0, -weights.shape[1] % SPAN)).unflatten(1, (-1, SPAN))
+    spans = weights.sum(-1).double()  # (R, V / SPAN)
+    heights = spans.cumsum(-1)
+    drawn = torch.rand(len(spans), 1, dtype=torch.float64, device=spans.device, generator=rng)
+    height = drawn * heights[:, -1:]
+    span = torch.searchsorted(heights, height, right=True)  # (R, 1)
+    share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
+    within = weights[torch.arange(len(span), device=span.device), span[:, 0]].double().cumsum(-1)
+    place = torch.searchsorted(within, share.clamp(0, 1 - 1e-12) * within[:, -1:], right=True)
+    return (span * SPAN + place)[:, 0]
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,

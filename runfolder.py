@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from ast_match import Malformed
+from ast_match import Malformed, plain
 
 try:
     import fcntl
@@ -56,10 +56,25 @@ def write_jsonl(path: Path, items: Iterable[Any]) -> None:
     """The same, one JSON value a line."""
     write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
 
-def read_jsonl(path: Path) -> list:
-    """The lines of a file that is appended to; a last one that a kill cut off is left out."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+def read_jsonl(path: Path, read: Callable = lambda item: item, torn: bool = False) -> list:
+    """read(line) of each line of a JSONL file.  Raises `Malformed` naming file and line.
+
+    `torn`: the file is appended to; it may not be there yet, and a kill may have cut off its end.
+    """
+    if torn and not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
+    items = []
+    for n, line in enumerate(lines[:-1] if torn else lines, 1):
+        try:
+            if line.strip():
+                items.append(read(plain(json.loads(line))))
+        except (ValueError, RecursionError) as error:  # Malformed is a ValueError
+            raise Malformed(f"{path}, line {n}: {error}. Mend or delete the line.") from None
+    return items
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -80,7 +95,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], list]) -> list:
     """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
-    done = read_jsonl(path)
+    done = read_jsonl(path, torn=True)
     write_jsonl(path, done)
     with open(path, "a") as file:
         for n in range(len(done), -(-len(items) // size)):
@@ -134,8 +149,8 @@ class Log:
     def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
         self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
         self.step, self.bar, self.shown, self.began = first, None, (), time.time()
-        write_jsonl(self.path, [line for line in read_jsonl(self.path) if line["step"] < first
-                                or not self.where.items() <= line.items()])
+        write_jsonl(self.path, [line for line in read_jsonl(self.path, torn=True)
+                                if line["step"] < first or not self.where.items() <= line.items()])
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""

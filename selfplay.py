@@ -20,13 +20,15 @@ import copy
 import functools
 import json
 import platform
+import random
 import shutil
 import signal
 import sys
 import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Iterator
 
 import torch
 import transformers
@@ -35,18 +37,15 @@ import curate
 import eval
 import generator
 import grpo
-import report
 import rewards
-import score
 import solver
 from ast_match import Malformed
+from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
 from player import Player
 from rollout import SAMPLERS, Rollout, UnusableModel
 from runfolder import (Log, in_pieces, load_step, locked, save_step, write_jsonl, write_whole)
-
-HERE = Path(__file__).resolve().parent
 
 @dataclass
 class Config(GRPOConfig):
@@ -58,15 +57,20 @@ class Config(GRPOConfig):
     sampler: str = option("hand", "rollout: hand (rollout.py) or hf (generate)")
     iterations: int = option(3, "iterations of the loop", "3")
     group: int = option(4, "completions a prompt, G", "4, Table 4")
-    generator_steps: int = option(50, "GRPO steps of the Generator in an iteration", "50")
+    generator_steps: int = option(50, "GRPO steps of the Generator an iteration; 0: frozen", "50")
     generator_prompts: int = option(6, "specs in a Generator step", "6 = 24 / 4, Table 4")
-    solver_steps: int = option(50, "GRPO steps of the Solver in an iteration", "50")
+    solver_steps: int = option(50, "GRPO steps of the Solver an iteration", "50")
     solver_prompts: int = option(8, "tasks in a Solver step", "8 = 32 / 4, Table 4")
     p_large_menu: float = option(generator.P_LARGE_MENU, "share of large menus in specs", "0.6")
     probe: int = option(8, "Solver answers that measure a task's difficulty, K", "8")
     probe_temperature: float = option(0.7, "their temperature", "0.7")
     candidates: int = option(10_000, "tasks the Generator proposes in an iteration", "10,000")
     select: int = option(2000, "most tasks that are curated", "2,000")
+    weights: str = option("separate", "shared: one model plays both roles", "separate")
+    difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band")
+    judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on")
+    order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy")
+    tasks: str = option("", "JSONL file: train the Solver on these, without a Generator")
     guard: str = option("none", "repeats: copies in a batch share one reward; see README, Rewards")
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
     heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
@@ -81,8 +85,11 @@ SMOKE = dict(iterations=1, save_every=1, generator_steps=2, generator_prompts=2,
              solver_prompts=2, candidates=48, eval_tasks=16)
 CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
            "scale": ["group", "batch", "none"], "kl": ["k3", "unbiased"],
-           "truncated": ["keep", "mask"], "guard": ["none", "repeats"]}
-LEAST = {"seed": 0, "group": 2, "select": 5, "temperature": 0.01, "probe_temperature": 0.01}
+           "truncated": ["keep", "mask"], "guard": ["none", "repeats"],
+           "weights": ["separate", "shared"], "difficulty": ["band", "cliff", "none"],
+           "judge": ["on", "off"], "order": ["easy", "shuffled"]}
+LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
+         "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
 MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
@@ -97,15 +104,16 @@ def selfplay(cfg: Config, folder: Path) -> None:
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
     signal.signal(signal.SIGINT, run.stop)
-    generator_at = solver_at = str(HERE / "tiny") if cfg.model == "tiny" else cfg.model
+    generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)
     for k in range(1, cfg.iterations + 1):
         generator_at = run.train_generator(k, generator_at, solver_at)
+        solver_at = generator_at if cfg.weights == "shared" else solver_at
         tasks = run.curate(k, generator_at, solver_at)
         solver_at = run.train_solver(k, solver_at, tasks)
+        generator_at = solver_at if cfg.weights == "shared" else generator_at
         run.evaluate(k, solver_at)
-    print(report.table(folder))
-    print(f"trained Solver: {solver_at}\nlog: {folder}/log.jsonl\n{report.picture(folder)}")
+    print(f"{report.write(folder)}\nlog: {folder}/log.jsonl\ntrained Solver: {solver_at}")
 
 class Run:
     """The phases.  Each returns at once where its result exists; else it makes and writes it."""
@@ -136,48 +144,61 @@ class Run:
             spec_of = [spec for spec in specs for _ in range(cfg.group)]
             return rollouts, *self.reward_drafts(frozen(), drafts, spec_of, seed)
 
-        return self.train(k, "generator", generator_at, cfg.generator_steps, turn,
+        steps = 0 if cfg.tasks else cfg.generator_steps
+        return self.train(k, "generator", generator_at, steps, turn,
                           shown=("reward", "usable", "p", "entropy"))
 
     def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
+        here = self.folder / f"iter{k}"
+        if self.cfg.tasks:
+            return eval.load_tasks(Path(self.cfg.tasks))[k - 1::self.cfg.iterations]
+        if not (here / "tasks.jsonl").exists():
+            with phase(f"iteration {k} curation"):
+                candidates = self.candidates(k, self.player(generator_at), self.player(solver_at))
+            usable = [c for c in candidates if c.reason is None]
+            selected = curate.select(curate.verify(usable, self.cfg.tau), self.cfg.select)
+            if self.cfg.order == "shuffled":
+                random.Random(self.cfg.seed).shuffle(selected)
+            funnel = curate.funnel(candidates)
+            write_jsonl(here / "candidates.jsonl", [c.to_json() for c in candidates])
+            Log(self.folder, k, "curate").line(
+                {"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
+                 "duplicates": funnel.get("duplicate", 0) / len(candidates),
+                 "p": [c.p for c in usable]})
+            print(f"iteration {k} curation:", ", ".join(f"{n} {why}" for why, n in funnel.items()))
+            if not selected:
+                raise Empty(f"iteration {k}: no candidate was selected; the line above says why. "
+                            "Raise --candidates or lower --tau, and go on with --set-changed.")
+            write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
+            print(report.alarms(self.folder, k, "curate"), end="")
+        for finished in here.glob("*.part.jsonl"):
+            finished.unlink()
+        return eval.load_tasks(here / "tasks.jsonl")
+
+    def candidates(self, k: int, writer: Player, frozen: Player) -> list[curate.Candidate]:
+        """What the Generator proposes, each with its reason or with p; kept piece by piece."""
         cfg, here = self.cfg, self.folder / f"iter{k}"
-        texts_at, rates_at = here / "texts.part.jsonl", here / "rates.part.jsonl"
-        if (here / "tasks.jsonl").exists():
-            texts_at.unlink(missing_ok=True)
-            rates_at.unlink(missing_ok=True)
-            return eval.load_tasks(here / "tasks.jsonl")
-        log = Log(self.folder, k, "curate")
-        writer, frozen = self.player(generator_at), self.player(solver_at)
-        seed = lambda what: phase_seed(cfg.seed, k, what)
 
         def write(n: int, some: list[Spec]) -> list[str]:
             self.leave_if_asked()
-            return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1,
-                                                     seed(f"write/{n}"))]
+            seed = phase_seed(cfg.seed, k, f"write/{n}")
+            return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1, seed)]
 
         def rate(n: int, some: list[curate.Candidate]) -> list[float]:
             self.leave_if_asked()
-            return self.pass_rates(frozen, [c.task for c in some], seed(f"rate/{n}"))
+            seed = phase_seed(cfg.seed, k, f"rate/{n}")
+            return self.pass_rates(frozen, [c.task for c in some], seed)
 
-        specs = generator.sample_specs(seed("specs"), cfg.candidates, cfg.p_large_menu)
-        texts = in_pieces(texts_at, specs, PIECE, write)
+        specs = generator.sample_specs(phase_seed(cfg.seed, k, "specs"), cfg.candidates,
+                                       cfg.p_large_menu)
+        texts = in_pieces(here / "texts.part.jsonl", specs, PIECE, write)
         candidates = [curate.candidate(f"{k}-{i:05d}", spec, generator.parse(text))
                       for i, (spec, text) in enumerate(zip(specs, texts))]
-        usable = curate.check(candidates)
-        for c, p in zip(usable, in_pieces(rates_at, usable, max(1, PIECE // cfg.probe), rate)):
+        usable, size = curate.check(candidates), max(1, PIECE // cfg.probe)
+        for c, p in zip(usable, in_pieces(here / "rates.part.jsonl", usable, size, rate)):
             c.p = p
-        selected = curate.select(curate.verify(usable, cfg.tau), cfg.select)
-        funnel = curate.funnel(candidates)
-        write_jsonl(here / "candidates.jsonl", [c.to_json() for c in candidates])
-        log.line({"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
-                  "p": [c.p for c in usable]})
-        print(f"iteration {k} curation:", ", ".join(f"{n} {why}" for why, n in funnel.items()))
-        if not selected:
-            raise Empty(f"iteration {k}: no candidate was selected; the line above says why. Raise "
-                        "--candidates or lower --tau, and go on with --set-changed.")
-        write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
-        return self.curate(k, generator_at, solver_at)  # which tidies up
+        return candidates
 
     def train_solver(self, k: int, solver_at: str, tasks: list[Task]) -> str:
         """Phase 3: GRPO on the curated tasks, easy to hard, and again from the start if too few."""
@@ -195,20 +216,28 @@ class Run:
                           shown=("reward", "acc", "zero_advantage_groups", "entropy"))
 
     def train(self, k: int, role: str, start: str, steps: int, turn: Callable, shown: tuple) -> str:
-        """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
+        """A phase of GRPO.  Returns where the trained model lies; without steps: where it began."""
         out = self.folder / f"iter{k}" / role
         steps_at = out.with_name(f"{role}.steps")
-        if out.exists():
-            shutil.rmtree(steps_at, ignore_errors=True)
-            return str(out)
-        cfg, player = self.cfg, self.player(start)
+        if steps and not out.exists():
+            with phase(f"iteration {k} {role}"):
+                player = self.player(start)
+                self.grpo(k, role, player, steps_at, steps, turn, shown)
+            player.save(out)
+            print(report.alarms(self.folder, k, role), end="")
+        shutil.rmtree(steps_at, ignore_errors=True)
+        return str(out) if steps else start
+
+    def grpo(self, k: int, role: str, player: Player, steps_at: Path, steps: int, turn: Callable,
+             shown: tuple) -> None:
+        """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
+        cfg, bad = self.cfg, 0
         reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
         optimizer = torch.optim.AdamW(player.model.parameters(), cfg.lr,
                                       weight_decay=cfg.weight_decay)
-        log, bad = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer)), 0
+        log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
-            seed = phase_seed(cfg.seed, k, f"{role}/{step}")
-            rollouts, parts, extra = turn(player, step, seed)
+            rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))
             totals = torch.tensor([part.total for part in parts]).view(-1, cfg.group)  # (N, G)
             metrics = grpo.step(player.model, optimizer, rollouts, totals, cfg, reference)
             log.line({**metrics, **rewards.means(parts), **extra})
@@ -224,18 +253,16 @@ class Run:
             raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a "
                         "group were equal, so nothing was learned. Raise --group or --temperature "
                         "and go on with --set-changed, or name another --model.")
-        player.save(out)
-        return self.train(k, role, start, steps, turn, shown)  # which tidies up
 
     def evaluate(self, k: int, solver_at: str) -> None:
         """Greedy exact match on the held-out tasks after iteration k; 0 is the base model."""
         out = self.folder / f"iter{k}" / "heldout.json"
         if not out.exists():
-            own = HERE / "tiny/heldout.jsonl"
-            tasks = eval.load_tasks(own if self.cfg.heldout == "tiny" else self.cfg.heldout)
-            tasks = tasks[:self.cfg.eval_tasks]
-            right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens)
-            print(f"{report.name(k)}: held-out exact match {score.describe(right)}")
+            tasks = eval.load_tasks(eval.heldout_file(self.cfg.heldout))[:self.cfg.eval_tasks]
+            with phase(f"evaluation of the {report.name(k)} Solver"):
+                right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens,
+                                   between=self.leave_if_asked)
+            print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
@@ -245,9 +272,11 @@ class Run:
         usable = [i for i, task in enumerate(tasks)
                   if task and curate.structural_reason(task, specs[i]) is None]
         rates = self.pass_rates(frozen, [tasks[i] for i in usable], seed)
-        judged = rewards.r_sem(frozen.digit_logits(solver.judge_prompt(tasks[i]) for i in usable))
-        diff = dict(zip(usable, (rewards.r_diff(p, self.cfg.probe) for p in rates)))
-        sem = dict(zip(usable, judged))
+        asked = usable if self.cfg.judge == "on" else []
+        judged = rewards.r_sem(frozen.digit_logits(solver.judge_prompt(tasks[i]) for i in asked))
+        diff = dict(zip(usable, (rewards.r_diff(p, self.cfg.probe, self.cfg.difficulty)
+                                 for p in rates)))
+        sem = dict(zip(asked, judged))
         copies = curate.copies(tasks) if self.cfg.guard == "repeats" else [1] * len(tasks)
         parts = [rewards.generator_reward(draft, diff.get(i, 0.0), sem.get(i, 0.0), copies[i])
                  for i, draft in enumerate(drafts)]
@@ -264,6 +293,17 @@ class Run:
     def ask(self, player: Player, chats: Iterable, group: int, seed: int) -> list[Rollout]:
         """`group` completions of each chat at the training temperature."""
         return player.ask(chats, group, self.cfg.max_new_tokens, self.cfg.temperature, seed)
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Say in which phase the memory did not suffice, and what takes less."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        why = str(error).splitlines()[0] if str(error) else "no more to be had"
+        raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
+                            "--beta (0: no reference model), name a smaller --model, and go on "
+                            "with --set-changed.") from None
 
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
@@ -302,23 +342,26 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
 
 def open_folder(cfg: Config, set_changed: bool) -> Path:
     """The run folder; one that holds a run of another configuration is refused unless told."""
-    folder = Path("runs") / cfg.run
-    path, wanted = folder / "config.json", asdict(cfg)
+    folder, versions = Path("runs") / cfg.run, {"python": platform.python_version(),
+        "torch": torch.__version__, "transformers": transformers.__version__}
+    path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
     if path.exists() and any(folder.glob("iter*")):
         found = json.loads(path.read_text())
-        changed = [f"{flag(key)} was {found.get(key)}, is {value}" for key, value in wanted.items()
-                   if found.get(key) != value and key not in MAY_CHANGE]
+        other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
+        changed = "; ".join(f"{flag(key)} was {found.get(key)}, is {wanted[key]}"
+                            for key in sorted(other - {"versions"}))
         if changed and not set_changed:
-            raise Malformed(f"{folder} holds a run of another configuration: {'; '.join(changed)}. "
-                            "Go on with the new values by --set-changed, name this run with --run "
-                            "NAME, or delete the folder.")
+            raise Malformed(f"{folder} holds a run of another configuration: {changed}. Go on with "
+                            "the new values by --set-changed, name this run with --run NAME, or "
+                            "delete the folder.")
         if changed:
-            print(f"{folder} goes on, its unfinished phase from the start: {'; '.join(changed)}")
+            print(f"{folder} goes on, its unfinished phase from the start: {changed}")
             for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
                 shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
-    versions = {"python": platform.python_version(), "torch": torch.__version__,
-                "transformers": transformers.__version__}
-    write_whole(path, json.dumps(wanted | {"versions": versions}, indent=1))
+        if "versions" in other:
+            print(f"{folder} goes on with other versions, so not to the bit: it began with "
+                  f"{found.get('versions')}, these are {versions}")
+    write_whole(path, json.dumps(wanted, indent=1))
     return folder
 
 def main() -> int:

@@ -10,18 +10,21 @@ tokens are as likely as each other, rounding decides, and it differs with the sh
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import measure
 import torch
 
 import eval
 import solver
+from benchmarks import command
+from generator import Task
 from player import Player
 
 ROOT = measure.HERE.parent
 
 
-def one_by_one(player: Player, cases: list[eval.Case], new_tokens: int) -> dict[str, str]:
+def one_by_one(player: Player, cases: list[Task], new_tokens: int) -> dict[str, str]:
     """What people write first: a loop over the cases with `generate` in it."""
     texts = {}
     for case in cases:
@@ -45,7 +48,7 @@ def main() -> None:
     ap.add_argument("--repeats", type=int, default=3)
     a = ap.parse_args()
     player = Player(a.model, "cuda" if torch.cuda.is_available() else "cpu")
-    cases = eval.choose(eval.load_tasks(a.data), None, a.cases, 0)
+    cases = command.choose(command.load_cases(Path(a.data)), None, a.cases, 0)
     runs = {"ours": lambda: dict(eval.complete(player, cases, a.new_tokens)),
             "generate": lambda: one_by_one(player, cases, a.new_tokens)}
     texts = {name: run() for name, run in runs.items()}  # also warms up

@@ -46,7 +46,7 @@ def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
 
 
 def late_over_early(model, prompts: list[list[int]], new_tokens: int) -> float:
-    """What one of the last 40 tokens of a rollout costs over one of the first 40."""
+    """What one of the last 40 tokens of a rollout costs over one of the tokens 40 to 80."""
     stamps, choose = [], rollout.choose
 
     def stamped(*arguments):
@@ -58,7 +58,7 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int) -> float:
     rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, rng)
     rollout.choose = choose
     steps = [b - a for a, b in zip(stamps, stamps[1:])]
-    return measure.median(steps[-40:]) / measure.median(steps[:40])
+    return measure.median(steps[-40:]) / measure.median(steps[40:80])
 
 
 def main() -> None:

@@ -22,12 +22,13 @@ try:
     import atheris
 except ImportError:
     atheris = None
-OURS = ["ast_match", "generator", "rewards", "solver"]
+OURS = ["ast_match", "benchmarks", "generator", "rewards", "solver"]
 with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
     import generator
     import rewards
     import solver
-    from ast_match import Call, Malformed, exact_match, parse_python_calls, parse_value
+    from ast_match import Call, Malformed, exact_match, parse_value
+    from benchmarks.bfcl import parse_python_calls
 
 GOOD = """<think>hm</think><question>Will it rain in Paris in the next 3 days?</question>
 <available_tools>[{"name": "get_weather", "description": "d", "parameters": {"city": {"type":

@@ -13,14 +13,13 @@ from ast_match import (
     Call,
     Malformed,
     Tool,
-    bfcl_match,
     exact_match,
     last_block,
     parse_menu,
-    parse_python_calls,
     parse_value,
     to_calls,
 )
+from benchmarks.bfcl import bfcl_match, parse_python_calls
 
 F = Call("f", {"x": 1})
 

@@ -54,7 +54,7 @@ def test_a_good_task_passes_the_structural_check():
             SPEC,
             "value not in the question",
         ),
-        (replace(TASK, question="what the user says"), SPEC, "question is a placeholder"),
+        (replace(TASK, question="Is The Little Prince on the shelf of the Harbour branch?"), SPEC, "question is a placeholder"),
         (
             replace(TASK, tools=[TASK.tools[0], replace(TASK.tools[0], name="forecast")]),
             SPEC,

@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SHARED
 
 import eval
+from ast_match import Malformed
+from benchmarks import command
 from player import Player
 
 GOOD = {
@@ -33,11 +36,11 @@ def answers(path, **calls):
 def run(capsys):
     """The command in this process -> exit code, output, errors."""
 
-    def command(*arguments):
-        code = eval.main([*map(str, arguments), "--device", "cpu"])
+    def call(*arguments):
+        code = command.main([*map(str, arguments), "--device", "cpu"])
         return code, *capsys.readouterr()
 
-    return command
+    return call
 
 
 @pytest.fixture
@@ -50,15 +53,15 @@ def few(tmp_path):
 def prompt_widths(data):
     """The tokens of the prompt of each case."""
     player = Player(str(ROOT / "tiny"))
-    return [len(player.ids(eval.solver.prompt(case))) for case in eval.load_tasks(data)]
+    return [len(player.ids(eval.solver.prompt(case))) for case in command.load_cases(Path(data))]
 
 
 @pytest.mark.parametrize(
     "line, what",
     [
         ("{", "Expecting"),
-        ("[]", "not an object with an 'id'"),
-        ({**GOOD, "id": ""}, "not an object with an 'id'"),
+        ("[]", "not a task"),
+        ({**GOOD, "id": ""}, "it has no 'id'"),
         ({"id": "b", "question": "q"}, "'tools'"),
         ({**GOOD, "id": "b", "calls": [42]}, "'calls'"),
         ({**GOOD, "id": "b", "calls": [{"name": "g", "arguments": {}}]}, "no tool .* called g"),
@@ -75,8 +78,8 @@ def test_a_bad_case_is_one_line_with_file_and_number_and_exit_code_2(tmp_path, r
     data = write(tmp_path / "tasks.jsonl", GOOD, line)
     code, _, errors = run("--predictions", answers(tmp_path / "p", a=RIGHT), "--data", data)
     assert code == 2 and errors.count("\n") == 1
-    with pytest.raises(eval.Malformed, match=f"tasks.jsonl, line 2: .*{what}"):
-        eval.load_tasks(data)
+    with pytest.raises(Malformed, match=f"tasks.jsonl, line 2: .*{what}"):
+        command.load_cases(Path(data))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +153,8 @@ def test_two_files_of_answers_are_compared(tmp_path, run):
 
 
 def test_a_sample_is_the_same_for_a_seed_and_part_of_a_larger_one():
-    cases = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")
-    ids = lambda limit, seed: [case.id for case in eval.choose(cases, None, limit, seed)]
+    cases = command.load_cases(ROOT / "tiny" / "heldout.jsonl")
+    ids = lambda limit, seed: [case.id for case in command.choose(cases, None, limit, seed)]
     assert ids(5, 0) == ids(9, 0)[:5] != ids(5, 1) and len(ids(None, 0)) == len(cases)
 
 
@@ -159,7 +162,7 @@ def test_the_subset_of_the_paper_goes_by_id(tmp_path):
     kept = ["toolalpaca-real-1", "sealtools-out-domain-easy-1", "snips-x", "apibank-l3-1"]
     left = ["toolalpaca-simulated-1", "sealtools-in-domain-difficult-1", "bfcl-simple_python_1"]
     data = write(tmp_path / "d.jsonl", *({**GOOD, "id": id} for id in kept + left))
-    chosen = eval.choose(eval.load_tasks(data), "paper", None, 0)
+    chosen = command.choose(command.load_cases(Path(data)), "paper", None, 0)
     assert {case.id for case in chosen} == set(kept)
 
 
@@ -192,7 +195,7 @@ def test_a_file_to_save_to_that_holds_something_else_is_left_alone(tmp_path, run
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(run, few, monkeypatch):
-    monkeypatch.setattr(eval, "evaluate", lambda a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "evaluate", lambda a: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, errors = run("--model", "tiny", "--data", few)
     assert code == 130 and "the same command goes on" in errors
 
@@ -211,15 +214,15 @@ def test_batches_keep_to_the_budget_and_start_with_the_longest(few, monkeypatch)
     player, batches = Player(str(ROOT / "tiny")), []
     monkeypatch.setitem(eval.BATCH_TOKENS, "cpu", 2000)
     monkeypatch.setattr(player, "ask", lambda chats, *_: batches.append(chats) or [])
-    list(eval.complete(player, eval.load_tasks(few), 100))
+    list(eval.complete(player, command.load_cases(Path(few)), 100))
     widths = [[len(player.ids(chat)) + 100 for chat in batch] for batch in batches]
-    flat = [width for batch in widths for width in batch]
-    assert flat == sorted((w + 100 for w in prompt_widths(few)), reverse=True)
+    length = [len(chat[-1]["content"]) for batch in batches for chat in batch]
+    assert length == sorted(length, reverse=True) and len(length) == 24
     assert all(len(batch) == 2000 // batch[0] for batch in widths[:-1])
 
 
 def test_the_base_model_that_ships_is_weak_but_alive():
-    cases = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")
+    cases = command.load_cases(ROOT / "tiny" / "heldout.jsonl")
     right = eval.judge(Player(str(ROOT / "tiny")), cases, 320)
     assert len(cases) >= 400 and 0.15 <= sum(right) / len(right) <= 0.45
 

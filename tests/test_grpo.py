@@ -312,3 +312,27 @@ def test_the_kl_term_is_zero_at_the_reference_and_positive_elsewhere():
         random_model(seed=1),
     )
     assert same["kl"] == pytest.approx(0, abs=1e-6) and other["kl"] > 0.01
+
+
+def test_where_memory_is_short_micro_batches_are_halved_and_the_weights_are_the_same(
+    monkeypatch, capsys
+):
+    pairs = [r for p in (5, 6, 7) for r in (Rollout([p], [9, 2], True), Rollout([p], [8, 2], True))]
+    rewards, token_logprobs = torch.tensor([[1.0, 0.0]] * 3), grpo.token_logprobs
+
+    def weights(limit):
+        def scarce(model, rollouts, *rest):
+            if len(rollouts) > limit:
+                raise torch.OutOfMemoryError
+            return token_logprobs(model, rollouts, *rest)
+
+        monkeypatch.setattr(grpo, "token_logprobs", scarce)
+        model, cfg = random_model(), GRPOConfig(beta=0.0, lr=1e-3, micro_batch=8)
+        optimizer = torch.optim.SGD(model.parameters(), cfg.lr)
+        grpo.step(model, optimizer, pairs, rewards, cfg)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.allclose(weights(limit=2), weights(limit=8), atol=1e-7)
+    assert "--micro-batch is now 2" in capsys.readouterr().out
+    with pytest.raises(torch.OutOfMemoryError):
+        weights(limit=0)

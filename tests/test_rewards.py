@@ -123,6 +123,11 @@ def test_the_difficulty_reward_on_eighths_is_the_designs_row():
     assert r_diff(1 / 8, 8) == pytest.approx(math.exp(-(0.125**2) / (2 * 0.12**2)))
 
 
+def test_the_cliff_has_no_edges_and_none_is_always_0():
+    assert [r_diff(k / 8, 8, "cliff") for k in range(9)] == [0, 0, 1, 1, 1, 1, 1, 0, 0]
+    assert not any(r_diff(k / 8, 8, "none") for k in range(9))
+
+
 def test_the_judge_reward_is_the_expected_digit():
     even, sure = torch.zeros(1, 5), torch.tensor([[0.0, 0, 0, 50, 0]])
     assert rewards.r_sem(even) == [0.5] and rewards.r_sem(sure) == pytest.approx(
@@ -133,7 +138,7 @@ def test_the_judge_reward_is_the_expected_digit():
 @pytest.mark.parametrize(
     "question",
     [
-        "what the user says",
+        "Is The Little Prince on the shelf of the Harbour branch?",
         "hm",
         "Begin with <think> and write all four blocks.",
         "a request of a user, a menu of tools",

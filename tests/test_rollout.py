@@ -75,6 +75,22 @@ def test_sampled_frequencies_follow_the_softmax(model, temperature):
     )  # mean + 4 sd of chi-square
 
 
+@pytest.mark.parametrize("vocabulary", [100, 128, 1000])  # less than a span, one span, several
+def test_each_id_is_chosen_as_often_as_its_probability_says(vocabulary):
+    rng = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(1, vocabulary, generator=rng)
+    logits[0, 3] = -torch.inf
+    p, count = (logits[0] / 0.7).softmax(-1), 200_000
+    ids = rollout.choose(logits.expand(count // 10, -1), 0.7, rng)
+    for _ in range(9):
+        ids = torch.cat([ids, rollout.choose(logits.expand(count // 10, -1), 0.7, rng)])
+    seen, likely = torch.bincount(ids, minlength=vocabulary), count * p > 5
+    assert len(seen) == vocabulary and seen[3] == 0
+    chi2 = ((seen - count * p)[likely] ** 2 / (count * p)[likely]).sum().item()
+    freedom = likely.sum().item() - 1
+    assert chi2 < freedom + 4 * (2 * freedom) ** 0.5  # mean + 4 sd of chi-square
+
+
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
     draw = lambda seed: sample(model, RAGGED, 4, 12, 1.0, [2], rng(seed))
     assert draw(1) == draw(1) != draw(2)

@@ -1,6 +1,7 @@
 """The loop: the smoke run leaves the files of a run, goes on where it stopped, and explains bad input."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from transformers import AutoModelForCausalLM
 import selfplay
 from ast_match import exact_match
 from eval import load_tasks
+from experiments import report
+from runfolder import read_jsonl
 
 
 def run(folder, *options):
@@ -65,6 +68,8 @@ def test_the_smoke_run_leaves_every_file_that_a_run_has(smoke):
         "iter1/generator/model.safetensors",
         "iter1/solver/model.safetensors",
         "iter1/solver/tokenizer.json",
+        "iter1/solver/README.md",
+        "report.txt",
     } <= names
     assert not [name for name in names if ".part" in name]
 
@@ -113,6 +118,14 @@ def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
     assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[-1].keys()
 
 
+def test_the_readme_explains_every_logged_number(smoke):
+    lines = (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
+    logged = {key for line in lines for key in json.loads(line)} - {"iteration", "phase", "step"}
+    table = (ROOT / "README.md").read_text().split("| logged |")[1].split("\n\n")[0]
+    explained = {n for row in table.splitlines() for n in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert logged == explained
+
+
 def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_ones(smoke):
     folder = smoke[0] / "runs/smoke/iter1"
     candidates = [
@@ -143,6 +156,77 @@ def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, 
     assert code == 0 and "--eval-tasks was 16, is 8" in out
     config = json.loads((tmp_path / "runs/smoke/config.json").read_text())
     assert config["eval_tasks"] == 8 and config["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--weights", "shared"],
+        ["--generator-steps", "0", "--order", "shuffled", "--difficulty", "cliff"],
+        ["--judge", "off", "--difficulty", "none", "--tau", "0"],
+    ],
+)
+def test_the_variants_of_the_method_run(tmp_path, run_here, options):
+    code, out, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4", *options)
+    assert code == 0, err
+    folder = tmp_path / "runs/smoke"
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    generator = [line for line in lines if line["phase"] == "generator"]
+    assert len(generator) == (0 if "--generator-steps" in options else 2)
+    if "--judge" in options:
+        assert all(line["sem"] == line["diff"] == 0 for line in generator)
+    if "--order" in options:
+        p = {c["id"]: c["p"] for c in read_jsonl(folder / "iter1/candidates.jsonl")}
+        rates = [p[task.id] for task in load_tasks(folder / "iter1/tasks.jsonl")]
+        assert rates != sorted(rates, reverse=True)
+
+
+def test_a_solver_can_be_trained_on_the_tasks_of_a_file(tmp_path, run_here):
+    lines = (ROOT / "tiny/heldout.jsonl").read_text().splitlines()[:6]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n")
+    options = ["--smoke", "--eval-tasks", "4", "--tasks", str(tmp_path / "mine.jsonl")]
+    code, _, err = run_here(tmp_path, *options)
+    left = sorted(p.name for p in (tmp_path / "runs/smoke/iter1").iterdir())
+    assert code == 0 and left == ["heldout.json", "solver"], err
+
+
+def test_the_report_has_the_funnel_the_difficulty_and_answers_of_both_solvers(smoke):
+    text = (smoke[0] / "runs/smoke/report.txt").read_text()
+    for what in ("two calls", "menu over 4", "funnel:", "distinct questions", "entropy"):
+        assert what in text
+    assert text.count("  trained ") == text.count("  base ") >= 1
+
+
+def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
+    line = {"iteration": 1, "phase": "solver", "truncated": 0.5, "entropy": 0.3, "skipped": 0.0}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    assert report.alarms(tmp_path, 1, "solver") == (
+        "! iteration 1 solver: truncated 0.5, above 0.2: "
+        "completions hit the limit; raise --max-new-tokens\n"
+    )
+
+
+def test_out_of_memory_names_the_phase_and_what_takes_less(tmp_path, run_here, monkeypatch):
+    def short(*_):
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr(selfplay.Player, "ask", short)
+    code, _, err = run_here(tmp_path, "--smoke")
+    assert code == 2 and "base Solver: out of memory (tried to allocate 9 GiB)" in err
+    assert "--max-new-tokens" in err and "Traceback" not in err
+
+
+def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(tmp_path, run_here, monkeypatch):
+    ask = selfplay.Player.ask
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return ask(*arguments)
+
+    monkeypatch.setattr(selfplay.Player, "ask", interrupted)
+    code, _, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4")
+    assert code == 130 and "the same command goes on" in err
+    assert not (tmp_path / "runs/smoke/iter0").exists()
 
 
 def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(tmp_path, run_here):

@@ -2,18 +2,22 @@
 
 import random
 import sys
+from dataclasses import replace
 
 from conftest import ROOT
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from ast_match import Call
 from curate import structural_reason
 from eval import load_tasks
+from experiments.audit import is_right, share_right
 from generator import DOMAINS, Spec
 
 sys.path.insert(0, str(ROOT / "tiny"))
 import make
 
 TASKS = load_tasks(ROOT / "tiny" / "heldout.jsonl")
+DEV = load_tasks(ROOT / "tiny" / "dev.jsonl")
 
 
 def keys(task):
@@ -44,6 +48,15 @@ def test_nothing_in_the_held_out_tasks_is_in_the_text():
         assert not any(map(make.held, keys(world.task(make.base_spec(rng)))))
 
 
+def test_a_program_can_tell_a_right_gold_answer_from_a_wrong_one():
+    assert share_right(TASKS) == share_right(DEV) == 1
+    for task in TASKS[:100]:
+        call, *rest = task.calls
+        name = next(iter(call.arguments))
+        for changed in ({**call.arguments, name: "Nobody"}, {}):
+            assert not is_right(replace(task, calls=[Call(call.name, changed), *rest]))
+
+
 def test_the_tokenizer_that_loads_is_the_one_that_the_text_was_read_with():
     # AutoTokenizer knows some model types better than their files: it would split "177" in three.
     loaded = AutoTokenizer.from_pretrained(ROOT / "tiny")
@@ -53,6 +66,7 @@ def test_the_tokenizer_that_loads_is_the_one_that_the_text_was_read_with():
         assert loaded.tokenize(task.question) == trained.tokenize(task.question)
 
 
-def test_the_held_out_file_is_what_the_script_writes():
-    made = make.heldout_tasks(len(TASKS), seed=1)
-    assert [task.to_json() for task in made] == [task.to_json() for task in TASKS]
+def test_the_task_files_are_what_the_script_writes_and_have_no_task_in_common():
+    assert make.heldout_tasks("heldout", len(TASKS), seed=1) == TASKS
+    assert make.heldout_tasks("dev", len(DEV), seed=2) == DEV
+    assert not {task.question for task in TASKS} & {task.question for task in DEV}

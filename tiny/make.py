@@ -1,6 +1,6 @@
 """Make the base model that ships, from nothing: text written by program, tokenizer, model.
 
-    python tiny/make.py      # writes config, weights, tokenizer and heldout.jsonl beside this file
+    python tiny/make.py      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
 and it is weak on purpose.  In skill: what is hard (several arguments, large menus, two calls,
@@ -10,6 +10,7 @@ there some texts have a wrong tool, a swapped value, broken JSON and the like.
 
 Nothing in heldout.jsonl was seen: no tool name, no value, no set of two or more arguments of it is
 in the text.  A checksum decides what is kept out (`held`), so both sides draw from one world.
+dev.jsonl has other tasks of the same kind, to tune on.
 """
 
 from __future__ import annotations
@@ -532,10 +533,10 @@ def train(model: LlamaForCausalLM, batches, steps: int, lr: float, name: str, de
             )
 
 
-def heldout_tasks(count: int, seed: int) -> list[Task]:
+def heldout_tasks(name: str, count: int, seed: int) -> list[Task]:
     """Clean tasks from the other side of the world, by the paper's distribution of specs."""
     world = World(random.Random(seed), heldout=True, weights=HARD)
-    return [world.task(generator.sample_spec(world.rng), f"heldout-{i}") for i in range(count)]
+    return [world.task(generator.sample_spec(world.rng), f"{name}-{i}") for i in range(count)]
 
 
 def main() -> None:
@@ -572,9 +573,9 @@ def main() -> None:
     train(model, text_batches(last, 64, pad, a.seed), a.habit_steps, 1e-3, "habit", decay=True)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
-    (a.out / "heldout.jsonl").write_text(
-        "".join(json.dumps(t.to_json()) + "\n" for t in heldout_tasks(480, seed=1))
-    )
+    for name, count, seed in (("heldout", 480, 1), ("dev", 240, 2)):
+        lines = [json.dumps(task.to_json()) + "\n" for task in heldout_tasks(name, count, seed)]
+        (a.out / f"{name}.jsonl").write_text("".join(lines))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,16 @@ A raw example of an answer, to the case at the head of eval.py; its error is "wr
     [Call("book_table", {"guests": 2})]
 """
 import math
-import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from ast_match import Call, bfcl_match, exact_match
+from ast_match import Call, exact_match
+from benchmarks.bfcl import bfcl_match
+from eval import Calls, aligned, interval, paired_difference, wilson
 from generator import Task
 
-Calls = list[Call] | None  # of one answer; None: unreadable
 ERRORS = ("unparsable", "wrong tool", "wrong number of calls", "missing argument",
           "extra argument", "wrong value")
-Z95 = 1.959964  # of the normal distribution
 
 FIVE = {"toolalpaca": "ToolAlpaca", "sealtools": "SealTool", "nexusraven": "NexusRaven",
         "apibank": "API-Bank", "snips": "SNIPS"}  # the columns of Table 1
@@ -95,23 +94,6 @@ def verdict(case: Case, calls: Calls) -> Verdict:
         "value": (sum(len(case.right_values(i, call)) for i, call in pairs), given),
         "unparsable": (calls is None, 1)})
 
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share.
-
-    >>> [round(x, 3) for x in wilson(50, 100)]
-    [0.404, 0.596]
-    """
-    p, z2 = right / total, Z95**2 / total
-    centre, half = p + z2 / 2, Z95 * math.sqrt(p * (1 - p) / total + z2 / (4 * total))
-    return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
-
-def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[float, ...]:
-    """Mean of b - a over the same tasks, and its 95 % bootstrap interval over tasks."""
-    differences, rng = [int(y) - int(x) for x, y in zip(a, b)], random.Random(0)
-    n = len(differences)
-    means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
-    return sum(differences) / n, means[int(0.025 * draws)], means[int(0.975 * draws)]
-
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p of McNemar's test: tasks that only one got right, as throws of a coin.
 
@@ -121,28 +103,16 @@ def mcnemar(only_a: int, only_b: int) -> float:
     n = only_a + only_b
     return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
 
-def describe(right: list[bool]) -> str:
-    """Accuracy with its interval, as text."""
-    low, high = wilson(sum(right), len(right))
-    share = f"{sum(right)} of {len(right)} = {100 * sum(right) / len(right):.1f} %"
-    return f"{share}  [{100 * low:.1f}, {100 * high:.1f}]"
-
 def by_benchmark(cases: list[Case]) -> dict[str, list[Case]]:
     """The cases of each benchmark."""
     names = dict.fromkeys(case.benchmark for case in cases)
     return {name: [case for case in cases if case.benchmark == name] for name in names}
 
-def table(rows: list[list[str]]) -> str:
-    """Rows in aligned columns, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(f"{first:<{widths[0]}}  " + "  ".join(map(str.rjust, rest, widths[1:]))
-                     for first, *rest in rows) + "\n"
-
 def percent(part: int, whole: int) -> str:
     """A share as text; "-" of nothing."""
     return f"{100 * part / whole:.1f}" if whole else "-"
 
-def report(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
+def tables(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
     """The tables of one model: accuracy, errors, and Table 1 if one of its benchmarks is here."""
     shares = ("name", "argument", "value", "unparsable")
     scores = [["", "cases", "accuracy", "95 % interval", *shares]]
@@ -152,13 +122,12 @@ def report(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
         verdicts = [verdict(case, answers[case.id]) for case in group]
         n, count = len(verdicts), Counter(v.error for v in verdicts)
         accuracy[name] = 100 * count[None] / n
-        interval = "[{:.1f}, {:.1f}]".format(*(100 * end for end in wilson(count[None], n)))
-        scores.append([name, str(n), percent(count[None], n), interval] + [
+        scores.append([name, str(n), percent(count[None], n), interval(*wilson(count[None], n))] + [
             percent(*map(sum, zip(*(v.shares[s] for v in verdicts)))) for s in shares])
         errors.append([name, *(percent(count[error], n) for error in ERRORS)])
     left_out = sum(case.id not in answers for case in cases)
     note = f"{left_out} cases without an answer are left out.\n" if left_out else ""
-    return "\n".join([title, table(scores), table(errors), note + beside_the_paper(accuracy)])
+    return "\n".join([title, aligned(scores), aligned(errors), note + beside_the_paper(accuracy)])
 
 def beside_the_paper(accuracy: dict[str, float]) -> str:
     """Our row of Table 1 above the paper's; nothing if none of its benchmarks is in `accuracy`."""
@@ -169,7 +138,7 @@ def beside_the_paper(accuracy: dict[str, float]) -> str:
     for name, (*five, printed) in {"this run": (*row, None), **TABLE_1}.items():
         average = None if None in five else sum(five) / 5  # the macro-average
         rows.append([name, *("-" if x is None else f"{x:.2f}" for x in (*five, average, printed))])
-    return f"{table(rows)}\n{REMARK}"
+    return f"{aligned(rows)}\n{REMARK}"
 
 def comparison(cases: list[Case], a: dict[str, Calls], b: dict[str, Calls]) -> str:
     """How much more of the cases `a` has right than `b`: for each benchmark and for all cases."""
@@ -177,8 +146,8 @@ def comparison(cases: list[Case], a: dict[str, Calls], b: dict[str, Calls]) -> s
              "only second right", "McNemar p"]]
     for name, group in {**by_benchmark(cases), "all cases": cases}.items():
         first, second = ([case.right(x[case.id]) for case in group] for x in (a, b))
-        mean, low, high = (100 * x for x in paired_difference(second, first))
+        mean, *ends = paired_difference(second, first)
         only = [sum(x > y for x, y in zip(*pair)) for pair in ((first, second), (second, first))]
-        rows.append([name, str(len(group)), f"{mean:+.1f}", f"[{low:+.1f}, {high:+.1f}]",
+        rows.append([name, str(len(group)), f"{100 * mean:+.1f}", interval(*ends, "+"),
                      *map(str, only), f"{mcnemar(*only):.3g}"])
-    return table(rows)
+    return aligned(rows)

@@ -1,0 +1,92 @@
+"""Draws the pictures of the README: assets/loop.svg and assets/r_diff.svg.  Needs matplotlib.
+
+    python assets/draw.py
+
+The colours have a middling brightness on no background, so they show on light and on dark pages.
+The same version of matplotlib writes the same bytes.
+"""
+import sys
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from rewards import BAND_HIGH, BAND_LOW, r_diff  # found through the line above
+
+GREY, GENERATOR, SOLVER = "#7d7d7d", "#cc7722", "#3d85c6"
+K = 8  # Solver answers a task
+STYLE = {"svg.hashsalt": "tool-r0", "font.size": 11, "text.color": GREY, "axes.edgecolor": GREY,
+         "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY}
+
+def box(axes: Axes, x: float, y: float, title: str, text: str, colour: str) -> None:
+    """A rounded box, 1.9 x 1, around (x, y), with a title and two smaller lines below it."""
+    axes.add_patch(FancyBboxPatch((x - 0.95, y - 0.5), 1.9, 1, fill=False, ec=colour, lw=1.8,
+                                  boxstyle="round,pad=0,rounding_size=.12"))
+    axes.text(x, y + 0.23, title, color=colour, ha="center", va="center", weight="bold")
+    axes.text(x, y - 0.18, text, fontsize=9, ha="center", va="center", linespacing=1.25)
+
+def arrow(axes: Axes, start: tuple, end: tuple, text: str, at: tuple, colour: str = GREY) -> None:
+    """An arrow from start to end; its text is centred on `at`."""
+    axes.annotate("", end, start, arrowprops=dict(arrowstyle="-|>", color=colour, lw=1.6,
+                                                  shrinkA=0, shrinkB=0, mutation_scale=14))
+    axes.text(*at, text, color=colour, fontsize=9, ha="center", va="center", linespacing=1.25)
+
+def loop() -> Figure:
+    """Who hands what to whom in one iteration, and what each player is paid for."""
+    figure = Figure(figsize=(10.65, 3.2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 10.65), ylim=(0.1, 3.3))
+    axes.axis("off")
+    top, bottom = 2.7, 0.7
+    box(axes, 1.05, top, "spec", "domain, context,\nmenu size, calls", GREY)
+    box(axes, 3.65, top, "Generator", "writes question,\nmenu, gold calls", GENERATOR)
+    box(axes, 6.65, top, "2. curate", "check, deduplicate,\nverify, easy to hard", GREY)
+    box(axes, 9.6, top, "Solver", "answers a question\nwith calls", SOLVER)
+    box(axes, 3.65, bottom, "R_G", "r_fmt + r_valid\n+ (r_diff + r_sem) / 2", GENERATOR)
+    box(axes, 9.6, bottom, "R_S", "r_fmt\n+ r_acc", SOLVER)
+    arrow(axes, (2, top), (2.7, top), "", (0, 0))
+    arrow(axes, (4.6, top), (5.7, top), "candidates", (5.12, top + 0.15))
+    arrow(axes, (7.6, top + 0.12), (8.65, top + 0.12), "tasks", (8.1, top + 0.27))
+    arrow(axes, (8.65, top - 0.12), (7.6, top - 0.12), "K answers: p", (8.15, top - 0.28), SOLVER)
+    for x, number, what, colour in ((3.65, 1, "completions", GENERATOR),
+                                    (9.6, 3, "answers", SOLVER)):
+        arrow(axes, (x - 0.2, 1.2), (x - 0.2, 2.2), f"{number}. GRPO", (x - 0.62, 1.7), colour)
+        arrow(axes, (x + 0.2, 2.2), (x + 0.2, 1.2), what, (x + 0.67, 1.7), colour)
+    arrow(axes, (8.8, 2.2), (4.6, bottom), "frozen Solver:\np for r_diff, judge for r_sem",
+          (7.5, 1.2), SOLVER)
+    axes.text(6.65, 0.4, "one iteration: 1. the Generator learns,\n2. tasks are curated, "
+              "3. the Solver learns", fontsize=9, ha="center", va="center", style="italic")
+    return figure
+
+def difficulty() -> Figure:
+    """r_diff over the share of right answers, with its values for k of K answers."""
+    figure = Figure(figsize=(6.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvspan(BAND_LOW, BAND_HIGH, color=GENERATOR, alpha=0.12, lw=0)
+    axes.text((BAND_LOW + BAND_HIGH) / 2, 0.5, "sometimes right,\nsometimes wrong", ha="center",
+              va="center")
+    right = [1 / K + i / 1000 * (1 - 1 / K) for i in range(1001)]
+    axes.plot([0, 1 / K], [0, 0], color=GENERATOR)  # never right, so nothing
+    axes.plot(right, [r_diff(p, K) for p in right], color=GENERATOR)
+    for k in range(K + 1):
+        p, y = k / K, r_diff(k / K, K)
+        axes.plot(p, y, "o", color=GENERATOR)
+        aside = -18 if 0 < p < BAND_LOW else 18 if p > BAND_HIGH else 0  # beside the slopes
+        axes.annotate(f"{y:.2f}", (p, y), (aside, 0 if aside else 11), ha="center", va="center",
+                      textcoords="offset points", fontsize=9)
+    axes.set(xlabel=f"share p of right answers of the Solver, k / {K}", ylabel="r_diff",
+             xlim=(-0.05, 1.1), ylim=(-0.05, 1.18),
+             xticks=[k / K for k in range(K + 1)],
+             xticklabels=[f"{k}/{K}" for k in range(K + 1)])
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+if __name__ == "__main__":
+    with matplotlib.rc_context(STYLE):
+        for name, figure in {"loop": loop(), "r_diff": difficulty()}.items():
+            figure.savefig(HERE / f"{name}.svg", transparent=True, metadata={"Date": None})

@@ -1,0 +1,45 @@
+"""Exercise 2: does a value stand in the question?
+
+The paper (Sec. 3.2.1, the last term of Eq. (2)) pays the Generator for gold calls whose every value
+stands in the question.  Without that, a Generator could ask for "a flight" and call the right
+answer Oslo, 3 May: no Solver can know that.  Booleans and null are exempt: nobody says "true".
+
+Whole words count.  A plain search would find "art" in "party" and 5 in "15", and a Generator that
+is paid for it has no reason to write a better task.  And one value has several spellings, such as
+Three and 3, or 1,000 and 1000.  `words` of the project makes them one, each word between blanks:
+
+    >>> words("Three trips, 1,000.50 EUR")
+    ' 3 trips 1000.5 eur '
+
+Worked example: the words of 1000 are ' 1000 ', which stands in ' pay 1000 now '; the words of "art"
+are ' art ', which does not stand in ' a party '.
+
+    >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(True, "a party")
+    (True, False, True)
+
+Hint: `str(value)` makes text of any value; the blanks around the words do the rest.  A value
+without any word, such as "", stands nowhere.
+
+    python exercises/ex2_value_grounding.py
+"""
+import random
+from typing import Any
+
+from check import check  # first: it lets Python find the project
+
+import rewards
+from rewards import words
+
+def grounded(value: Any, question: str) -> bool:
+    """Whether a value stands in the question, as whole words."""
+    raise NotImplementedError
+
+if __name__ == "__main__":
+    rng, vocabulary = random.Random(0), "a art party part New York two 2 5 15 1,000 -5 5.5".split()
+    drawn = [" ".join(rng.choices(vocabulary, k=n)) for n in range(1, 9) for _ in range(25)]
+    check(grounded, rewards.grounded, [
+        (1000, "Pay 1,000 now"), ("art", "a party"), (True, "a party"), (False, "nothing"),
+        (None, "nothing"), (0, "nothing"), (3, "Three trips"), ("", "nothing"), ("!", "Stop!"),
+        ("new york", "To New  York, please"), ("York New", "To New York"), (5, "15 of 25"),
+        (-5, "5 degrees"), (5, "-5 degrees"), (0.5, "0.50 litres"), (5, "5.5 litres"),
+        *((rng.choice(question.split()), rng.choice(drawn)) for question in drawn)])

@@ -1,0 +1,144 @@
+"""The paper's Table 3 in miniature, and questions it leaves open: variants of the default run.
+
+    python -m experiments.ablations                            # every variant, three seeds
+    python -m experiments.ablations full frozen --seeds 5      # two of them, five seeds
+
+Each run is `python selfplay.py` with the flags below.  What is finished is kept as one JSON file a
+run in experiments/results/, so a stopped command goes on; then the table is printed.  `--jobs 2`
+plays two runs at a time, one thread each.  Held-out tasks are looked at once an iteration, and
+nothing is chosen by them.
+
+    {"variant": "full", "seed": 0, "accuracy": [0.2, 0.4, ...], "right": {"heldout-0": true, ...}}
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import eval
+from experiments import report
+from generator import sample_spec
+from runfolder import write_jsonl, write_whole
+from tiny.make import HARD, World
+
+ROOT = Path(__file__).resolve().parent.parent
+CLEAN = ROOT / "runs" / "clean-tasks.jsonl"
+ONCE = "--iterations 1 --solver-steps 120"  # as many Solver steps as three iterations have
+VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
+    "full": ("full method", ""),
+    "frozen": ("frozen Generator", "--generator-steps 0"),
+    "shared": ("one model plays both roles", "--weights shared"),
+    "nodiff": ("no difficulty reward", "--difficulty none"),
+    "cliff": ("hard cliff in place of the soft edge", "--difficulty cliff"),
+    "static": ("static set from the base Generator",
+               f"{ONCE} --generator-steps 0 --candidates 3600 --select 900"),
+    "clean": ("clean tasks written by program", f"--tasks {CLEAN}"),
+    "shuffled": ("shuffled order", "--order shuffled"),
+    "unverified": ("no cross-verification", "--tau 0"),
+    "nojudge": ("no judge", "--judge off"),
+    "g4": ("G = 4, twice the prompts", "--group 4 --generator-prompts 16 --solver-prompts 32"),
+    "kl": ("KL .01", "--beta 0.01"),
+    "batchstd": ("scale by batch std", "--scale batch"),
+    "five": ("five iterations", "--iterations 5"),
+}
+T975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36}  # Student's t by freedom
+
+def clean_tasks(count: int) -> None:
+    """Tasks by program from the training side of tiny's world, as hard as the held-out ones."""
+    world = World(random.Random(5), heldout=False, weights=HARD)
+    tasks = [world.task(sample_spec(world.rng), f"clean-{i}") for i in range(count)]
+    tasks.sort(key=lambda t: (len(t.calls), sum(len(c.arguments) for c in t.calls)))
+    write_jsonl(CLEAN, [task.to_json() for task in tasks])
+
+def play(variant: str, seed: int, threads: int, results: Path) -> None:
+    """One run, if its result is not there yet."""
+    path, run = results / f"{variant}-{seed}.json", f"ablation-{variant}-{seed}"
+    if path.exists():
+        return
+    flags = VARIANTS[variant][1].split()
+    subprocess.run([sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags],
+                   cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                   env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    verdicts = report.heldout(ROOT / "runs" / run)
+    log = report.log(ROOT / "runs" / run)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True,
+                            capture_output=True).stdout.strip()
+    write_whole(path, json.dumps({
+        "variant": variant, "seed": seed, "flags": flags, "commit": commit, "threads": threads,
+        "seconds": sum(line["seconds"] for line in last_lines(log)),
+        "accuracy": [sum(right.values()) / len(right) for right in verdicts.values()],
+        "right": verdicts[max(verdicts)],
+        "curation": [line for line in log if line["phase"] == "curate"],
+        "phases": last_lines(log)}))
+    print(f"{variant} {seed}: {100 * sum(verdicts[0].values()) / len(verdicts[0]):.1f} -> "
+          f"{', '.join(f'{100 * sum(r.values()) / len(r):.1f}' for r in verdicts.values())}",
+          flush=True)
+
+def last_lines(log: list[dict]) -> list[dict]:
+    """The last line of each phase of GRPO."""
+    last = {(line["iteration"], line["phase"]): line for line in log if line["phase"] != "curate"}
+    return list(last.values())
+
+def mean_sd(values: list[float]) -> str:
+    """A mean and its standard deviation in percent, as text."""
+    sd = 100 * statistics.stdev(values) if len(values) > 1 else math.nan
+    return f"{100 * statistics.mean(values):.1f} ± {sd:.1f}"
+
+def table(results: Path) -> str:
+    """Each variant: final accuracy, of hard tasks too, and its difference to the full method."""
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob("*-*.json"))]
+    tasks = {task.id: task for task in eval.load_tasks(eval.heldout_file("tiny"))}
+    hard = [id for id, t in tasks.items()
+            if len(t.calls) > 1 or sum(len(c.arguments) for c in t.calls) > 1]
+    full = {run["seed"]: run for run in runs if run["variant"] == "full"}
+    rows = [["variant", "seeds", "held-out, %", "times the base", "hard tasks, %",
+             "minus full, points", "95 % interval"]]
+    for variant, (title, _) in VARIANTS.items():
+        mine = [run for run in runs if run["variant"] == variant]
+        if not mine:
+            continue
+        final = [run["accuracy"][-1] for run in mine]
+        times = statistics.mean(run["accuracy"][-1] / run["accuracy"][0] for run in mine)
+        on_hard = [sum(run["right"][id] for id in hard) / len(hard) for run in mine]
+        minus = [run["accuracy"][-1] - full[run["seed"]]["accuracy"][-1] for run in mine
+                 if run["seed"] in full]
+        ends = ""
+        if variant != "full" and len(minus) > 1:
+            half = T975[len(minus) - 1] * statistics.stdev(minus) / len(minus) ** 0.5
+            ends = eval.interval(statistics.mean(minus) - half, statistics.mean(minus) + half, "+")
+        rows.append([title, str(len(mine)), mean_sd(final), f"{times:.2f}", mean_sd(on_hard),
+                     f"{100 * statistics.mean(minus):+.1f}" if minus else "-", ends])
+    return eval.aligned(rows)
+
+def main() -> None:
+    """Play what is missing, print the table; see the head of this file."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT",
+                        help=", ".join(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--threads", type=int, default=1, help="of a run")
+    parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results")
+    a = parser.parse_args()
+    if unknown := set(a.variants) - VARIANTS.keys():
+        parser.error(f"no variant is called {min(unknown)}: there are {', '.join(VARIANTS)}")
+    a.results.mkdir(parents=True, exist_ok=True)
+    clean_tasks(3 * 300)
+    with ThreadPoolExecutor(a.jobs) as pool:
+        runs = [pool.submit(play, variant, seed, a.threads, a.results)
+                for seed in range(a.seeds) for variant in a.variants]
+        for run in runs:
+            run.result()
+    print(table(a.results))
+
+if __name__ == "__main__":
+    main()

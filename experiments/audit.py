@@ -1,0 +1,42 @@
+"""Is the gold answer of a task right?  In tiny's little world a program can tell.
+
+The rules are those by which tiny/make.py writes questions: a verb has its ways of being said, an
+argument its forms.  A gold answer is right if each call is asked for, each value stands in a form
+of its argument, and no value of the question is left over.
+
+    "Please cancel the order for Tora."  cancel_order(person="Tora")      right
+                                         cancel_order(company="Tora")     wrong: not "at" or "from"
+                                         cancel_order()                   wrong: Tora is left over
+"""
+import re
+
+from ast_match import Call
+from generator import Task
+from tiny.make import ARGUMENTS, VERBS
+
+VALUE = re.compile(r"[0-9]|(?<=[a-z,] )[A-Z]")  # a digit, or a capital within a sentence
+
+def is_right(task: Task) -> bool:
+    """Whether the gold answer follows from the question."""
+    left = task.question
+    for call in task.calls:
+        if not is_asked_for(call, task.question):
+            return False
+        for argument, value in call.arguments.items():
+            forms = [*ARGUMENTS.get(argument, ()), f"with {argument} {{}}"]
+            said = [form.format(value) for form in forms if form.format(value) in left]
+            said += [turn for turn in (f"Assistant: Which {argument}?\nUser: {value}.",)
+                     if turn in left]
+            if not said:
+                return False
+            left = left.replace(max(said, key=len), "", 1)
+    return not VALUE.search(left)
+
+def is_asked_for(call: Call, question: str) -> bool:
+    """Whether one of the ways of saying a tool's verb and noun is in the question."""
+    verb, _, noun = call.name.partition("_")
+    return any(f"{way} {noun}" in question.lower() for way in VERBS.get(verb, ()))
+
+def share_right(tasks: list[Task]) -> float:
+    """The share of tasks whose gold answer is right."""
+    return sum(map(is_right, tasks)) / len(tasks)

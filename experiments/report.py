@@ -1,0 +1,207 @@
+"""What a run says about itself: tables, alarms, a sample of its tasks, the picture of its curves.
+
+Made from the files of the run folder alone, so at any time again:
+
+    python -m experiments.report runs/tiny
+
+Writes report.txt, a model card beside the last Solver and, where matplotlib is there, report.png.
+
+One line of its table of curation, and an alarm:
+    iteration 2  212 of 1200 selected  1.4 arguments  ...
+    ! iteration 2 generator: truncated 0.31, above 0.2: completions hit the limit; raise ...
+"""
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import eval
+from eval import aligned
+from experiments.audit import share_right
+from generator import Task
+from player import Player
+from runfolder import becoming, read_jsonl, write_whole
+
+PARTS = {"generator": ("fmt", "valid", "diff", "sem", "usable"),  # phase -> what is drawn of it
+         "solver": ("fmt", "acc", "zero_advantage_groups")}
+SHOWN = ("reward", "entropy", "kl", "clip_share", "grad_norm", "length", "truncated")
+COLUMNS = (*(f"arguments: {n}" for n in range(5)), "two calls", "menu to 4", "menu over 4")
+LAST = 5  # steps whose mean stands for a phase
+WORRY = {  # logged number -> least and most that is healthy, what it means otherwise
+    "entropy": (0.02, math.inf, "all completions of a group are alike; lower --lr"),
+    "zero_advantage_groups": (0, 0.8, "most groups teach nothing; raise --group"),
+    "truncated": (0, 0.2, "completions hit the limit; raise --max-new-tokens"),
+    "skipped": (0, 0, "steps without a finite gradient; lower --lr"),
+    "usable": (0.05, 1, "hardly any task can be read and obeys its spec; more --generator-steps"),
+    "duplicates": (0, 0.3, "the Generator repeats itself; see --guard"),
+    "kl": (0, 1, "far from the base model; lower --lr or raise --beta"),
+}
+
+CARD = """A Solver: calls tools in the form of Tool-R0 (arXiv 2602.21320)
+
+Trained from {model} by self-play, {last} iterations, without human-made tasks.  Use it by
+`python solver.py --model FOLDER --tools tools.json "question"`; plain transformers loads it.
+"""
+
+def name(k: int) -> str:
+    """What iteration k is called; 0 is the base model."""
+    return f"iteration {k}" if k else "base"
+
+def heldout(folder: Path) -> dict[int, dict[str, bool]]:
+    """iteration -> id of a held-out task -> whether it was answered right."""
+    files = {int(f.parent.name.removeprefix("iter")): f for f in folder.glob("iter*/heldout.json")}
+    return {k: dict(json.loads(files[k].read_text())) for k in sorted(files)}
+
+def log(folder: Path, phase: str | None = None, k: int | None = None) -> list[dict]:
+    """The log lines of one phase or of all, of one iteration or of all."""
+    return [line for line in read_jsonl(folder / "log.jsonl", torn=True)
+            if phase in (None, line["phase"]) and k in (None, line["iteration"])]
+
+def means(lines: list[dict]) -> dict[str, float]:
+    """The mean of each number over the last steps."""
+    return {key: sum(line[key] for line in lines[-LAST:]) / len(lines[-LAST:])
+            for key, value in lines[-1].items() if isinstance(value, (int, float))}
+
+def alarms(folder: Path, k: int, phase: str) -> str:
+    """A line for each number of a phase that is not healthy."""
+    found = [(key, value, *WORRY[key]) for key, value in means(log(folder, phase, k)).items()
+             if key in WORRY and not WORRY[key][0] <= value <= WORRY[key][1]]
+    return "".join(f"! {name(k)} {phase}: {key} {value:.2g}, {'below' if value < low else 'above'} "
+                   f"{low if value < low else high}: {what}\n"
+                   for key, value, low, high, what in found)
+
+def table(folder: Path) -> str:
+    """Accuracy after each iteration, and the paired difference to the base."""
+    verdicts = heldout(folder)
+    lines = ["", f"{'Solver':<13}held-out exact match (greedy), 95 % interval", "-" * 60]
+    lines += [f"{name(k):<13}{eval.describe([*right.values()])}" for k, right in verdicts.items()]
+    first, last = verdicts[0], verdicts[max(verdicts)]
+    both = [id for id in first if id in last]  # not all where a run went on with other tasks
+    if not both:
+        return "\n".join([*lines, "no task is common to the first and the last row", ""])
+    base, last = ([right[id] for id in both] for right in (first, last))
+    mean, *ends = eval.paired_difference(base, last)
+    ratio = f", {sum(last) / sum(base):.2f} times the base" if sum(base) else ""
+    gain = f"gain: {100 * mean:+.1f} points {eval.interval(*ends, '+')}{ratio}"
+    return "\n".join([*lines, gain, ""])
+
+def difficulty(task: Task) -> list[str]:
+    """The columns of the table by difficulty to which a task belongs."""
+    arguments = sum(len(call.arguments) for call in task.calls)
+    calls = "two calls" if len(task.calls) > 1 else f"arguments: {min(arguments, 4)}"
+    return [calls, "menu to 4" if len(task.tools) <= 4 else "menu over 4"]
+
+def by_difficulty(folder: Path, tasks: list[Task]) -> str:
+    """Held-out accuracy in percent, by number of arguments, of calls, of tools."""
+    counts = Counter(column for task in tasks for column in difficulty(task))
+    columns = [column for column in COLUMNS if column in counts]
+    rows = [["held-out, %", *columns], ["tasks", *(str(counts[column]) for column in columns)]]
+    for k, right in heldout(folder).items():
+        shares = ([right[t.id] for t in tasks if column in difficulty(t) and t.id in right]
+                  for column in columns)
+        rows.append([name(k), *(f"{100 * sum(s) / len(s):.0f}" if s else "-" for s in shares)])
+    return aligned(rows)
+
+def curation(folder: Path) -> str:
+    """The funnel of each iteration, the shares of right answers, and how hard the tasks are.
+
+    For tiny, also the share of the gold answers that are right by the rules of its world.
+    """
+    text, cfg = "", json.loads((folder / "config.json").read_text())
+    for line in log(folder, "curate"):
+        tasks = eval.load_tasks(folder / f"iter{line['iteration']}" / "tasks.jsonl")
+        count = {"arguments": [sum(len(call.arguments) for call in t.calls) for t in tasks],
+                 "calls": [len(t.calls) for t in tasks], "tools": [len(t.tools) for t in tasks]}
+        rates = sorted(Counter(line["p"]).items())
+        text += (f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} "
+                 f"selected, {len({t.question for t in tasks})} distinct questions; a task has "
+                 + ", ".join(f"{sum(n) / len(n):.2f} {what}" for what, n in count.items())
+                 + (f"; {share_right(tasks):.2f} of the gold answers are right by program"
+                    if cfg["model"] == "tiny" else "")
+                 + "\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
+                 + "\n  usable, by share of right answers: "
+                 + ", ".join(f"{p:.2f}: {n}" for p, n in rates) + "\n")
+    return text
+
+def training(folder: Path) -> str:
+    """The numbers of each GRPO phase, as means over its last steps; the alarms."""
+    text = worries = ""
+    for phase, parts in PARTS.items():
+        rows = [[phase, *dict.fromkeys(SHOWN + parts)]]
+        for k in sorted({line["iteration"] for line in log(folder, phase)}):
+            values = means(log(folder, phase, k))
+            rows.append([name(k), *(f"{values[key]:.3g}" for key in rows[0][1:])])
+            worries += alarms(folder, k, phase)
+        text += aligned(rows) + "\n"
+    return text + (worries or "no alarm\n")
+
+def samples(folder: Path, last: int, answer: Callable) -> str:
+    """Tasks of the first and the last iteration, with `answer(tasks)`: the calls of two Solvers."""
+    text = ""
+    for k in sorted({1, last}):
+        tasks = eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")
+        some = tasks[::max(1, len(tasks) // 3)][:3]
+        for task, (base, trained) in zip(some, answer(some)):
+            menu = [f"{tool.name}({', '.join(tool.parameters)})" for tool in task.tools]
+            gold = [call.to_json() for call in task.calls]
+            shown = {"question": task.question, "menu": menu, "gold": gold,
+                     "base": base, "trained": trained}  # as JSON: no control characters
+            text += f"\n{name(k)}, {task.id}\n" + "".join(
+                f"  {what:<9}{json.dumps(value)}\n" for what, value in shown.items())
+    return text
+
+def picture(folder: Path) -> str:
+    """Draw report.png if matplotlib is there; returns a line that says where it is."""
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no window, nothing to close
+    except ImportError:
+        return f"no picture: 'pip install matplotlib', then 'python -m experiments.report {folder}'"
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    accuracy, *curves = figure.subplots(1, 3)
+    verdicts = heldout(folder)
+    counts = [(sum(right.values()), len(right)) for right in verdicts.values()]
+    share, ends = [100 * n / of for n, of in counts], [eval.wilson(n, of) for n, of in counts]
+    bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
+    accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
+    accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))
+    for axis, (phase, parts) in zip(curves, PARTS.items()):
+        lines = log(folder, phase)
+        for part in parts if lines else ():  # a frozen Generator has none
+            values = [line[part] for line in lines]
+            near = [values[max(0, i + 1 - LAST):i + 1] for i in range(len(values))]
+            axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
+        axis.vlines([i for i, x in enumerate(lines) if i and x["step"] == 0], 0, 1, "grey", lw=0.5)
+        axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
+        axis.legend(*axis.get_legend_handles_labels(), fontsize=8)
+    with becoming(folder / "report.png") as part:
+        figure.savefig(part, dpi=110, format="png")
+    return f"picture: {folder / 'report.png'}"
+
+def write(folder: Path) -> str:
+    """Write report, model card and picture; returns the table of accuracy and where they lie."""
+    cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
+    players = [Player(where, cfg["device"], cfg["sampler"])
+               for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
+
+    def answer(tasks: list[Task]) -> list[tuple[list, list]]:
+        texts = [dict(eval.complete(p, tasks, cfg["max_new_tokens"])) for p in players]
+        calls = lambda text: [call.to_json() for call in eval.read_text(text) or []]
+        return [(calls(texts[0][task.id]), calls(texts[1][task.id])) for task in tasks]
+
+    tasks = eval.load_tasks(eval.heldout_file(cfg["heldout"]))[:cfg["eval_tasks"]]
+    parts = [table(folder), by_difficulty(folder, tasks), curation(folder), training(folder)]
+    if (folder / f"iter{last}" / "tasks.jsonl").exists():
+        parts.append(samples(folder, last, answer))
+    write_whole(folder / "report.txt", "\n".join(parts))
+    write_whole(folder / f"iter{last}" / "solver" / "README.md", CARD.format(**cfg, last=last)
+                + parts[0] + "\nSettings: " + json.dumps(cfg) + "\n")
+    return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "log.jsonl").exists():
+        sys.exit("usage: python -m experiments.report RUN_FOLDER   (a folder that holds log.jsonl)")
+    print(write(Path(sys.argv[1])))
