@@ -136,3 +136,7 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""
     return dict(Counter(c.reason or "selected" for c in candidates).most_common())
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("curate") or print(__doc__)

@@ -125,4 +125,5 @@ def aligned(rows: list[list[str]]) -> str:
 
 if __name__ == "__main__":
     from benchmarks.command import main
-    sys.exit(main())
+    from exercises.demos import demo
+    demo("eval") or sys.exit(main())

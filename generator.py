@@ -141,3 +141,7 @@ def parse(completion: str) -> Draft:
     except Malformed as reason:
         reasons.append(f"answer: {reason}")
     return Draft(blocks, tools, calls, reasons)
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("generator") or print(__doc__)

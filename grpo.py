@@ -202,3 +202,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
             "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
             "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
             "length": sum(len(r.completion) for r in rollouts) / len(rollouts)}
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("grpo") or print(__doc__)

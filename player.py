@@ -110,3 +110,7 @@ class Player:
             with open(file, "rb+") as f:
                 os.fsync(f.fileno())
         part.rename(folder)
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("player") or print(__doc__)

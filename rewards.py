@@ -189,3 +189,7 @@ def _number(value: int | float | str) -> int | float | None:
 def means(parts: list) -> dict[str, float]:
     """The mean of each named part of some rewards."""
     return {f.name: sum(getattr(p, f.name) for p in parts) / len(parts) for f in fields(parts[0])}
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("rewards") or print(__doc__)

@@ -285,3 +285,7 @@ def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: in
         logits[start:start + size] = model(input_ids=ids, attention_mask=mask, logits_to_keep=1,
                                            position_ids=positions).logits[:, -1]
     return logits
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("rollout") or print(__doc__)

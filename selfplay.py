@@ -7,6 +7,7 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     3. Train the Solver with GRPO on the curated tasks: R_S = r_fmt + r_acc.
 
     python selfplay.py                                # the base model that ships, on a CPU
+    python selfplay.py --dry-run                      # scripted players, no model: what goes where
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
@@ -384,4 +385,5 @@ def main() -> int:
     return 0
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from exercises.demos import demo
+    demo("selfplay") or sys.exit(main())
