@@ -98,7 +98,7 @@ class Player:
     def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
         """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
         digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]
+        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]  # Sec. 3.2.1
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
