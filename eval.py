@@ -2,7 +2,7 @@
 
 Paper: Sec. 4 (AST-based accuracy).  Our decision: every model, base or trained, gets the one Solver
 prompt and the same greedy decoding.  The loop uses the functions here; the command, with the public
-benchmarks, their own rules and tables, is in benchmarks/command.py.
+benchmarks, their own rules and tables, is in benchmarks/command.py.  Python's `eval` is never used.
 
 A task, one line of a JSONL file:
     {"id": "heldout-0", "question": "Book a table for 3.", "tools": [{"name": "book_table",

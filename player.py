@@ -3,7 +3,9 @@
 Any causal language model of Hugging Face, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
 
-    [{"role": "user", "content": "Hello"}]      # one raw example: a chat of one message
+    >>> player, chat = Player("tiny"), [{"role": "user", "content": "Hello"}]  # of one message
+    >>> player.tokenizer.decode(player.ids(chat))
+    '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
 from __future__ import annotations
 

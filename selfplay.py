@@ -136,7 +136,7 @@ class Run:
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))
+        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # once needed
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
@@ -311,7 +311,11 @@ def phase_seed(seed: int, k: int, what: str) -> int:
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
 
 def flag(name: str) -> str:
-    """The option of a field of Config."""
+    """The option of a field of Config.
+
+    >>> flag("save_every")
+    '--save-every'
+    """
     return "--" + name.replace("_", "-")
 
 def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
