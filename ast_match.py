@@ -170,4 +170,8 @@ def canonical(call: Call) -> str:
 
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
     """The paper's rule: the same calls, all of them and no other, in any order."""
-    return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))
+    return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))  # Sec. 4
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("ast_match") or print(__doc__)

@@ -24,7 +24,7 @@ from ast_match import Call, exact_match
 from generator import Draft, Spec, Task
 from rewards import BAND_HIGH, BAND_LOW, grounded, is_placeholder
 
-MIX = {"easy": 0.2, "medium": 0.5, "hard": 0.3}  # the released code's; the paper gives none
+MIX = {"easy": 0.2, "medium": 0.5, "hard": 0.3}  # not given: the released code's
 
 @dataclass
 class Candidate:
@@ -89,24 +89,24 @@ def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
     first: dict[str, Candidate] = {}  # signature -> the first sound candidate that has it
     for c in sorted((c for c in candidates if c.reason is None), key=lambda c: c.id):
-        c.reason = structural_reason(c.task, c.spec)
+        c.reason = structural_reason(c.task, c.spec)  # Sec. 3.3
         if c.reason is None and first.setdefault(signature(c.task), c) is not c:
-            c.reason = "duplicate"
+            c.reason = "duplicate"  # Sec. 3.3
     return list(first.values())
 
 def pass_rate(answers: Iterable[list[Call]], gold: list[Call]) -> float:
     """p: the share of answers that equal the whole gold answer."""
     verdicts = [exact_match(calls, gold) for calls in answers]
-    return sum(verdicts) / len(verdicts)
+    return sum(verdicts) / len(verdicts)  # Sec. 3.2.1: pass@K
 
 def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
     """Drop those that the Solver's answers do not confirm often enough; needs `p`."""
     for c in candidates:
         if c.p < tau:
-            c.reason = "not confirmed by the Solver"
+            c.reason = "not confirmed by the Solver"  # Sec. 3.3
     return [c for c in candidates if c.reason is None]
 
-def bucket(p: float) -> str:
+def bucket(p: float) -> str:  # Sec. 3.3
     """easy, medium or hard, by the edges of the difficulty reward; both edges are medium."""
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
@@ -121,7 +121,7 @@ def fill(total: int, available: dict[str, int]) -> dict[str, int]:
         quota[min((n for n in quota if quota[n] < available[n]), key=quota.get)] += 1
     return quota
 
-def select(candidates: list[Candidate], size: int) -> list[Candidate]:
+def select(candidates: list[Candidate], size: int) -> list[Candidate]:  # Sec. 3.3
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
     for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
@@ -136,3 +136,7 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""
     return dict(Counter(c.reason or "selected" for c in candidates).most_common())
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("curate") or print(__doc__)

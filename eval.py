@@ -2,7 +2,7 @@
 
 Paper: Sec. 4 (AST-based accuracy).  Our decision: every model, base or trained, gets the one Solver
 prompt and the same greedy decoding.  The loop uses the functions here; the command, with the public
-benchmarks, their own rules and tables, is in benchmarks/command.py.
+benchmarks, their own rules and tables, is in benchmarks/command.py.  Python's `eval` is never used.
 
 A task, one line of a JSONL file:
     {"id": "heldout-0", "question": "Book a table for 3.", "tools": [{"name": "book_table",
@@ -125,4 +125,5 @@ def aligned(rows: list[list[str]]) -> str:
 
 if __name__ == "__main__":
     from benchmarks.command import main
-    sys.exit(main())
+    from exercises.demos import demo
+    demo("eval") or sys.exit(main())

@@ -14,14 +14,16 @@ from typing import Any
 
 from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 
-DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
+DOMAINS = str.split(  # Sec. 3.2: each as likely
+    """finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
 insurance legal news weather sports entertainment education real_estate food_ordering translation
 utilities government memory_management web_search social_media math vehicle_control travel""")
-P_MULTI_TURN = 0.1
-P_TWO_CALLS = 0.2  # of the single-turn specs; a multi-turn one always has one call
-P_LARGE_MENU = 0.6  # of the one-call specs: 5 to 8 tools instead of 2 to 4
-TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # menu size -> probability
+P_MULTI_TURN = 0.1  # Sec. 3.2
+P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn one always has one call
+P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
+SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools, each as likely
+TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
 
 SYSTEM = """You invent one task for a tool-calling assistant: a request of a user, a menu of \
@@ -100,15 +102,15 @@ class Draft:
         return Task(id, self.blocks["question"], self.tools, self.calls, domain)
 
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
-    """Draw s from the paper's distribution (Sec. 3.2), the domain uniformly."""
+    """Draw s from the paper's distribution, the domain uniformly."""
     domain = rng.choice(DOMAINS)
     context = "multi_turn" if rng.random() < P_MULTI_TURN else "single_turn"
     calls = 2 if context == "single_turn" and rng.random() < P_TWO_CALLS else 1
     if calls == 2:
         menu_size = rng.choices(list(TWO_CALL_MENUS), list(TWO_CALL_MENUS.values()))[0]
     else:
-        menu_size = rng.randint(5, 8) if rng.random() < p_large_menu else rng.randint(2, 4)
-    return Spec(domain, context, menu_size, calls)
+        menu_size = rng.randint(*(LARGE_MENU if rng.random() < p_large_menu else SMALL_MENU))
+    return Spec(domain, context, menu_size, calls)  # Sec. 3.2: s = (d, c, m, n)
 
 def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
     """The same `count` specs for the same seed."""
@@ -141,3 +143,7 @@ def parse(completion: str) -> Draft:
     except Malformed as reason:
         reasons.append(f"answer: {reason}")
     return Draft(blocks, tools, calls, reasons)
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("generator") or print(__doc__)

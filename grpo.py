@@ -70,7 +70,7 @@ def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     centred = (rewards - rewards.nanmean(1, keepdim=True)).where(scored, 0)  # (N, G)
     variance = centred.square().sum(1, keepdim=True) / (scored.sum(1, keepdim=True) - 1).clamp(1)
     divisor = {"group": variance.sqrt() + EPS, "batch": rewards[scored].std() + EPS, "none": 1.0}
-    return (centred / divisor[scale]).float()
+    return (centred / divisor[scale]).float()  # GRPO
 
 def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -131,14 +131,14 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
     clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)
     kl = torch.zeros_like(logps) if ref is None else (ref - logps).exp() - (ref - logps) - 1  # k3
     weight = ratio if cfg.kl == "unbiased" else 1.0
-    loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * weight * kl
+    loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * weight * kl  # GRPO
     return loss, kl.detach(), clipped * A < ratio * A
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
            ) -> torch.Tensor:
     """What these rows contribute to the batch's loss; `rows` and `tokens` count the whole batch."""
     per_row = (per_token * mask).sum(1)
-    return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # mean of the rows' means
+    return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
             "dapo": per_row.sum() / tokens,  # mean of all tokens
             "dr_grpo": per_row.sum() / (rows * cfg.max_new_tokens)}[cfg.loss]  # a constant
 
@@ -193,7 +193,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
         if skipped := not math.isfinite(norm):  # such a step would spoil every weight
             break
-        optimizer.step()
+        optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
     return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
             "skipped": float(skipped),
@@ -202,3 +202,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
             "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
             "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
             "length": sum(len(r.completion) for r in rollouts) / len(rollouts)}
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("grpo") or print(__doc__)

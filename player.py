@@ -3,7 +3,9 @@
 Any causal language model of Hugging Face, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
 
-    [{"role": "user", "content": "Hello"}]      # one raw example: a chat of one message
+    >>> player, chat = Player("tiny"), [{"role": "user", "content": "Hello"}]  # of one message
+    >>> player.tokenizer.decode(player.ids(chat))
+    '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
 from __future__ import annotations
 
@@ -98,7 +100,7 @@ class Player:
     def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
         """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
         digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]
+        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]  # Sec. 3.2.1
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
@@ -110,3 +112,7 @@ class Player:
             with open(file, "rb+") as f:
                 os.fsync(f.fileno())
         part.rename(folder)
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("player") or print(__doc__)

@@ -32,11 +32,11 @@ from ast_match import Call, canonical
 from generator import SYSTEM, Draft
 from solver import Answer
 
-W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # the Generator's r_valid: Eq. (2)
-BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # the Generator's r_diff: Sec. 3.2.1
-W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # the Solver's r_fmt: Sec. 3.4
-W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # the Solver's r_acc of a pair of calls: Sec. 3.4
-EXTRA_CALL = 0.25  # r_acc is divided by 1 + this for each call too many: Sec. 3.4
+W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # Eq. (2): the Generator's r_valid
+BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # Sec. 3.2.1: the Generator's r_diff
+W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # Sec. 3.4: the Solver's r_fmt
+W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # Sec. 3.4: the Solver's r_acc of a pair of calls
+EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this for each call too many
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
 PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")
 
@@ -51,7 +51,7 @@ class GeneratorReward:
     @property
     def total(self) -> float:
         """R_G."""
-        return self.fmt + self.valid + (self.diff + self.sem) / 2
+        return self.fmt + self.valid + (self.diff + self.sem) / 2  # Sec. 3.2.1
 
 def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
                      ) -> GeneratorReward:
@@ -64,7 +64,7 @@ def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: 
         return GeneratorReward(0.0, 0.0)
     return GeneratorReward(r_fmt(draft), r_valid(draft) / copies, diff / copies, sem / copies)
 
-def r_fmt(draft: Draft) -> float:
+def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
     """A third each: all four blocks, the menu parses, the answer parses."""
     return (all(draft.blocks.values()) + (draft.tools is not None) + (draft.calls is not None)) / 3
 
@@ -78,7 +78,7 @@ def r_valid(draft: Draft) -> float:
         scores.append(W_TOOL * known + W_ARGUMENTS * complete + W_VALUES * found)  # Eq. (2)
     return sum(scores) / len(scores) if scores else 0.0
 
-def r_diff(p: float, K: int, form: str = "band") -> float:
+def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
     """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 for none.
 
     Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
@@ -91,7 +91,7 @@ def r_diff(p: float, K: int, form: str = "band") -> float:
 def r_sem(logits: torch.Tensor) -> list[float]:
     """The judge's expected score, brought to [0, 1]; from logits of the digits 1 to 5, (N, 5)."""
     score = (logits.softmax(-1) * torch.arange(1, 6, device=logits.device)).sum(-1)
-    return ((score - 1) / 4).tolist()
+    return ((score - 1) / 4).tolist()  # Sec. 3.2.1
 
 def is_placeholder(question: str) -> bool:
     """Whether a question is empty, nearly so, or a piece of the prompt."""
@@ -121,7 +121,7 @@ def _spelling(word: str) -> str:
     word = re.sub(r",(?=[0-9]{3}(?![0-9]))", "", word).replace(",", ".")
     return NUMBER_WORDS.get(word, word.rstrip("0").rstrip(".") if "." in word else word)
 
-def grounded(value: Any, question: str) -> bool:
+def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
     """Whether a value stands in the question, as whole words; Booleans and null need not.
 
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(-5, "5 degrees")
@@ -145,14 +145,14 @@ class SolverReward:
     @property
     def total(self) -> float:
         """R_S."""
-        return self.fmt + self.acc
+        return self.fmt + self.acc  # Sec. 3.4
 
-def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:
+def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:  # Sec. 3.4
     """R_S of an answer.  Without a <think> block its accuracy counts 0."""
     fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * bool(answer.calls)
     return SolverReward(fmt, r_acc(answer.calls, gold) if answer.think else 0.0)
 
-def r_acc(predicted: list[Call], gold: list[Call]) -> float:
+def r_acc(predicted: list[Call], gold: list[Call]) -> float:  # Sec. 3.4
     """Mean over gold calls of the best unused prediction's score, divided for calls too many."""
     unused, scores = list(predicted), []
     for wanted in gold:
@@ -163,7 +163,7 @@ def r_acc(predicted: list[Call], gold: list[Call]) -> float:
     extra = max(0, len(predicted) - len(gold))
     return sum(scores) / len(gold) / (1 + EXTRA_CALL * extra) if gold else 0.0
 
-def pair_score(predicted: Call, gold: Call) -> float:
+def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
     """.2 name + .3 F1 of argument names + .5 share of equal values among the common names."""
     common = predicted.arguments.keys() & gold.arguments.keys()
     total = len(predicted.arguments) + len(gold.arguments)
@@ -189,3 +189,7 @@ def _number(value: int | float | str) -> int | float | None:
 def means(parts: list) -> dict[str, float]:
     """The mean of each named part of some rewards."""
     return {f.name: sum(getattr(p, f.name) for p in parts) / len(parts) for f in fields(parts[0])}
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("rewards") or print(__doc__)

@@ -15,7 +15,9 @@ no top-k, no top-p, and the end token is part of the completion.
 Letters in shapes: N prompts, G samples a prompt, R = N * G rows, P prompt width, T new tokens,
 H heads, K key/value heads, h = H / K, D head size, V vocabulary.
 
-    Rollout(prompt=[1, 2], completion=[7, 8, 0], finished=True)      # one raw example; 0 ended it
+One raw example, of two groups of two rows: the second group has ended, and leaves the batch.
+    >>> _survivors(torch.tensor([True, True, False, False]), group=2)
+    (tensor([0]), tensor([[0, 1]]))
 """
 from __future__ import annotations
 
@@ -285,3 +287,7 @@ def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: in
         logits[start:start + size] = model(input_ids=ids, attention_mask=mask, logits_to_keep=1,
                                            position_ids=positions).logits[:, -1]
     return logits
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("rollout") or print(__doc__)

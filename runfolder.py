@@ -106,7 +106,11 @@ def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], li
     return [result for piece in done for result in piece]
 
 def digest(path: Path) -> str:
-    """The start of a file's SHA-256."""
+    """The start of a file's SHA-256.
+
+    >>> digest(Path(os.devnull))
+    'e3b0c44298fc1c14'
+    """
     sha = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**20):
@@ -168,3 +172,7 @@ class Log:
             file.write(json.dumps(line | values) + "\n")
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
+
+if __name__ == "__main__":
+    from exercises.demos import demo
+    demo("runfolder") or print(__doc__)

@@ -7,6 +7,7 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     3. Train the Solver with GRPO on the curated tasks: R_S = r_fmt + r_acc.
 
     python selfplay.py                                # the base model that ships, on a CPU
+    python selfplay.py --dry-run                      # scripted players, no model: what goes where
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
@@ -55,17 +56,17 @@ class Config(GRPOConfig):
     seed: int = option(0, "seed of everything random")
     device: str = option("cuda" if torch.cuda.is_available() else "cpu", "where to compute")
     sampler: str = option("hand", "rollout: hand (rollout.py) or hf (generate)")
-    iterations: int = option(3, "iterations of the loop", "3")
+    iterations: int = option(3, "iterations of the loop", "3, Sec. 4")
     group: int = option(4, "completions a prompt, G", "4, Table 4")
-    generator_steps: int = option(50, "GRPO steps of the Generator an iteration; 0: frozen", "50")
+    generator_steps: int = option(50, "GRPO steps of the Generator; 0: frozen", "50, Sec. 4")
     generator_prompts: int = option(6, "specs in a Generator step", "6 = 24 / 4, Table 4")
-    solver_steps: int = option(50, "GRPO steps of the Solver an iteration", "50")
+    solver_steps: int = option(50, "GRPO steps of the Solver", "50, Sec. 4")
     solver_prompts: int = option(8, "tasks in a Solver step", "8 = 32 / 4, Table 4")
     p_large_menu: float = option(generator.P_LARGE_MENU, "share of large menus in specs", "0.6")
-    probe: int = option(8, "Solver answers that measure a task's difficulty, K", "8")
-    probe_temperature: float = option(0.7, "their temperature", "0.7")
-    candidates: int = option(10_000, "tasks the Generator proposes in an iteration", "10,000")
-    select: int = option(2000, "most tasks that are curated", "2,000")
+    probe: int = option(8, "Solver answers that measure difficulty, K", "8, Sec. 3.2.1")
+    probe_temperature: float = option(0.7, "their temperature", "0.7, Sec. 3.2.1")
+    candidates: int = option(10_000, "tasks the Generator proposes", "10,000, Sec. 4")
+    select: int = option(2000, "most tasks that are curated", "2,000, Sec. 4")
     weights: str = option("separate", "shared: one model plays both roles", "separate")
     difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band")
     judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on")
@@ -106,11 +107,11 @@ def selfplay(cfg: Config, folder: Path) -> None:
     signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)
-    for k in range(1, cfg.iterations + 1):
-        generator_at = run.train_generator(k, generator_at, solver_at)
+    for k in range(1, cfg.iterations + 1):  # Algorithm 1
+        generator_at = run.train_generator(k, generator_at, solver_at)  # Sec. 3.2
         solver_at = generator_at if cfg.weights == "shared" else solver_at
-        tasks = run.curate(k, generator_at, solver_at)
-        solver_at = run.train_solver(k, solver_at, tasks)
+        tasks = run.curate(k, generator_at, solver_at)  # Sec. 3.3
+        solver_at = run.train_solver(k, solver_at, tasks)  # Sec. 3.4
         generator_at = solver_at if cfg.weights == "shared" else generator_at
         run.evaluate(k, solver_at)
     print(f"{report.write(folder)}\nlog: {folder}/log.jsonl\ntrained Solver: {solver_at}")
@@ -135,7 +136,7 @@ class Run:
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))
+        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # once needed
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
@@ -310,7 +311,11 @@ def phase_seed(seed: int, k: int, what: str) -> int:
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
 
 def flag(name: str) -> str:
-    """The option of a field of Config."""
+    """The option of a field of Config.
+
+    >>> flag("save_every")
+    '--save-every'
+    """
     return "--" + name.replace("_", "-")
 
 def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
@@ -384,4 +389,5 @@ def main() -> int:
     return 0
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from exercises.demos import demo
+    demo("selfplay") or sys.exit(main())

@@ -98,4 +98,5 @@ def main() -> None:
     print(json.dumps([call.to_json() for call in answer.calls]))
 
 if __name__ == "__main__":
-    main()
+    from exercises.demos import demo
+    demo("solver") or main()

@@ -1,6 +1,7 @@
-"""Draws the pictures of the README: assets/loop.svg and assets/r_diff.svg.  Needs matplotlib.
+"""Draws the pictures of the README: assets/loop.svg, r_diff.svg, and a run's funnel.svg.
 
-    python assets/draw.py
+    python assets/draw.py                # needs matplotlib
+    python assets/draw.py runs/tiny      # the funnel too, from the log of that run
 
 The colours have a middling brightness on no background, so they show on light and on dark pages.
 The same version of matplotlib writes the same bytes.
@@ -16,7 +17,8 @@ from matplotlib.patches import FancyBboxPatch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from rewards import BAND_HIGH, BAND_LOW, r_diff  # found through the line above
+from experiments import report  # these two are found through the line above
+from rewards import BAND_HIGH, BAND_LOW, r_diff
 
 GREY, GENERATOR, SOLVER = "#7d7d7d", "#cc7722", "#3d85c6"
 K = 8  # Solver answers a task
@@ -86,7 +88,44 @@ def difficulty() -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
+STAGES = {  # of the funnel: who is left -> how the reasons begin with which the others ended
+    "proposed": (),
+    "readable": ("no ", "menu: ", "answer: "),
+    "sound": None,  # by the structural check, whose reasons are all that the other lines leave
+    "not a repeat": ("duplicate",),
+    "confirmed": ("not confirmed",),
+    "selected": ("over quota",)}
+
+def left(funnel: dict[str, int]) -> dict[str, int]:
+    """stage -> how many candidates were left after it."""
+    named = [start for starts in STAGES.values() for start in starts or ()]
+    count, counts = sum(funnel.values()), {}
+    for stage, starts in STAGES.items():
+        count -= sum(n for why, n in funnel.items() if why != "selected" and (
+            not why.startswith(tuple(named)) if starts is None else why.startswith(starts)))
+        counts[stage] = count
+    return counts
+
+def funnel(folder: Path) -> Figure:
+    """How many candidates of each iteration are left after each stage of curation."""
+    lines = report.log(folder, "curate")
+    figure = Figure(figsize=(3.4 * len(lines) + 1, 2.6), layout="constrained")
+    for axes, line in zip(figure.subplots(1, len(lines), sharey=True, squeeze=False)[0], lines):
+        stages = left(line["funnel"])
+        bars = axes.barh(list(stages), list(stages.values()), color=GENERATOR)
+        bars[-1].set_color(SOLVER)  # what the Solver is trained on
+        axes.bar_label(bars, padding=4, color=GREY, fontsize=9)
+        axes.set(title=report.name(line["iteration"]), xticks=[])
+        axes.set_xlim(0, 1.18 * line["candidates"])
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(length=0)
+    axes.invert_yaxis()  # shared: the first stage on top
+    return figure
+
 if __name__ == "__main__":
     with matplotlib.rc_context(STYLE):
-        for name, figure in {"loop": loop(), "r_diff": difficulty()}.items():
+        pictures = {"loop": loop(), "r_diff": difficulty()}
+        if sys.argv[1:]:
+            pictures["funnel"] = funnel(Path(sys.argv[1]))
+        for name, figure in pictures.items():
             figure.savefig(HERE / f"{name}.svg", transparent=True, metadata={"Date": None})

@@ -46,7 +46,7 @@ class Case(Task):
         """Whether an answer is right."""
         if self.rule == "bfcl":
             return bfcl_match(calls or [], self.calls, self.accept, self.tools)
-        return exact_match(calls or [], self.calls)
+        return exact_match(calls or [], self.calls)  # Sec. 4
 
     def demanded(self, i: int) -> set[str]:
         """The arguments that gold call i cannot do without."""
@@ -68,7 +68,7 @@ class Verdict:
     error: str | None
     shares: dict[str, tuple[int, int]]
 
-def verdict(case: Case, calls: Calls) -> Verdict:
+def verdict(case: Case, calls: Calls) -> Verdict:  # Fig. 8
     """Judge an answer.  Gold calls and calls of the same tool are paired, the best fits first."""
     fits, paired = [], {}  # (faults, number of the gold call, number of the call); gold -> call
     for i, gold in enumerate(case.calls):
@@ -129,7 +129,7 @@ def tables(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
     note = f"{left_out} cases without an answer are left out.\n" if left_out else ""
     return "\n".join([title, aligned(scores), aligned(errors), note + beside_the_paper(accuracy)])
 
-def beside_the_paper(accuracy: dict[str, float]) -> str:
+def beside_the_paper(accuracy: dict[str, float]) -> str:  # Table 1
     """Our row of Table 1 above the paper's; nothing if none of its benchmarks is in `accuracy`."""
     if not accuracy.keys() & FIVE.keys():
         return ""

@@ -17,6 +17,8 @@ are ' art ', which does not stand in ' a party '.
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(True, "a party")
     (True, False, True)
 
+(The project's own function also lets 14:30 stand in "at 14.30", and the text "1e3" in "1000".)
+
 Hint: `str(value)` makes text of any value; the blanks around the words do the rest.  A value
 without any word, such as "", stands nowhere.
 

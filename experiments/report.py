@@ -160,14 +160,17 @@ def picture(folder: Path) -> str:
         from matplotlib.figure import Figure  # without pyplot: no window, nothing to close
     except ImportError:
         return f"no picture: 'pip install matplotlib', then 'python -m experiments.report {folder}'"
-    figure = Figure(figsize=(15, 4), layout="constrained")
+    figure = Figure(figsize=(15, 4.2), layout="constrained", facecolor="white")  # on dark pages too
     accuracy, *curves = figure.subplots(1, 3)
     verdicts = heldout(folder)
     counts = [(sum(right.values()), len(right)) for right in verdicts.values()]
     share, ends = [100 * n / of for n, of in counts], [eval.wilson(n, of) for n, of in counts]
     bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
     accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
-    accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))
+    accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100),
+                 xlim=(-0.4, len(share) - 0.6))
+    for i, s in enumerate(share):
+        accuracy.annotate(f"{s:.0f}", (i, s), (7, -14), textcoords="offset points")
     for axis, (phase, parts) in zip(curves, PARTS.items()):
         lines = log(folder, phase)
         for part in parts if lines else ():  # a frozen Generator has none
@@ -176,7 +179,9 @@ def picture(folder: Path) -> str:
             axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
         axis.vlines([i for i, x in enumerate(lines) if i and x["step"] == 0], 0, 1, "grey", lw=0.5)
         axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
-        axis.legend(*axis.get_legend_handles_labels(), fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(*axis.get_legend_handles_labels(), loc="upper center", ncols=len(parts),
+                    bbox_to_anchor=(0.5, -0.14), frameon=False)  # below: it would hide curves
     with becoming(folder / "report.png") as part:
         figure.savefig(part, dpi=110, format="png")
     return f"picture: {folder / 'report.png'}"

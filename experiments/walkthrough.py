@@ -2,13 +2,13 @@
 
     python -m experiments.walkthrough runs/tiny > WALKTHROUGH.md
 
-Takes the first candidate of the trained Generator that the base Solver gets wrong, the trained one
-right, and that shows something in each stage.
+Follows a task of iteration 1: if there is one, a sound one that the base Solver gets wrong and the
+last one right, and the nearer its share of right answers is to a half the better.  What the run
+kept is read from its folder; completions are sampled again, by the run's own seeds.
 """
 import json
-import random
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,10 +20,22 @@ import grpo
 import rewards
 import solver
 from experiments import report
+from experiments.audit import is_right
 from generator import Spec, Task
 from player import Player
+from runfolder import read_jsonl
+from selfplay import PIECE, Config, Run, phase_seed
 
-TRIES = 400  # candidates among which one is looked for
+@dataclass
+class Story:
+    """What is told: a candidate of iteration 1 and its way through the system."""
+    spec: Spec
+    completion: str
+    task: Task
+    p: float  # measured in the run
+    place: int  # in the order of training
+    before: str  # greedy answers
+    after: str
 
 def fenced(text: str) -> str:
     """A text as a block of Markdown."""
@@ -34,89 +46,111 @@ def calls_of(text: str) -> str:
     answer = solver.parse(text)
     return json.dumps([call.to_json() for call in answer.calls]) if answer.calls else answer.reason
 
-def candidates(player: Player, cfg: dict) -> Iterator[tuple[Spec, str, Task]]:
-    """Spec, completion and task of each sound candidate of a Generator."""
-    rng = random.Random(cfg["seed"])
-    specs = [generator.sample_spec(rng, cfg["p_large_menu"]) for _ in range(TRIES)]
-    rollouts = player.ask(map(generator.prompt, specs), 1, cfg["max_new_tokens"],
-                          cfg["temperature"], cfg["seed"])
-    for spec, rollout in zip(specs, rollouts):
-        text = player.text(rollout)
-        task = generator.parse(text).task("", spec.domain)
-        if task and curate.structural_reason(task, spec) is None:
-            yield spec, text, task
+def choose(run: Run, base: Player, last: Player) -> Story:
+    """The task that shows most."""
+    cfg, here = run.cfg, run.folder / "iter1"
+    specs = generator.sample_specs(phase_seed(cfg.seed, 1, "specs"), cfg.candidates,
+                                   cfg.p_large_menu)[:PIECE]
+    trained = here / "generator"  # none where it is frozen
+    writer = run.player(str(trained) if trained.exists() else cfg.model)
+    rollouts = run.ask(writer, map(generator.prompt, specs), 1, phase_seed(cfg.seed, 1, "write/0"))
+    texts = {f"1-{i:05d}": writer.text(r) for i, r in enumerate(rollouts)}
+    tasks = eval.load_tasks(here / "tasks.jsonl")
+    again = [(place, task) for place, task in enumerate(tasks, 1) if task == generator.parse(
+        texts.get(task.id, "")).task(task.id, task.domain)]
+    if not again:
+        sys.exit(f"the candidates of {run.folder} cannot be sampled again: it ran elsewhere")
+    ask = lambda player: dict(eval.complete(player, [t for _, t in again], cfg.max_new_tokens))
+    before, after = ask(base), ask(last)
+    p = {line["id"]: line["p"] for line in read_jsonl(here / "candidates.jsonl")}
+    right = lambda text, task: curate.pass_rate([solver.parse(text).calls], task.calls) == 1
+
+    def shows(choice: tuple[int, Task]) -> tuple:
+        task = choice[1]
+        learned = right(after[task.id], task) and not right(before[task.id], task)
+        sound = cfg.model != "tiny" or is_right(task)
+        return sound, learned, -abs(p[task.id] - 0.5), len(task.calls[0].arguments)
+
+    place, task = max(again, key=shows)
+    return Story(specs[int(task.id[2:])], texts[task.id], task, p[task.id], place,
+                 before[task.id], after[task.id])
 
 def walk(folder: Path) -> str:
     """The text; see the head of this file."""
-    cfg, last = json.loads((folder / "config.json").read_text()), max(report.heldout(folder))
-    where = [cfg["model"], f"{folder}/iter{last}/solver", f"{folder}/iter1/generator"]
-    base, trained, writer = (Player(at, cfg["device"], cfg["sampler"]) for at in where)
-    greedy = lambda player, task: next(eval.complete(player, [task], cfg["max_new_tokens"]))[1]
-    right = lambda text, task: curate.pass_rate([solver.parse(text).calls], task.calls) == 1
-    for spec, text, task in candidates(writer, cfg):
-        before, after = greedy(base, task), greedy(trained, task)
-        rollouts = base.ask([solver.prompt(task)], cfg["probe"], cfg["max_new_tokens"],
-                            cfg["probe_temperature"], cfg["seed"])
-        answers = [solver.parse(base.text(r)).calls for r in rollouts]
-        p = curate.pass_rate(answers, task.calls)
-        learned_it = right(after, task) and not right(before, task)
-        if len(task.calls[0].arguments) > 1 and 0 < p < 1 and learned_it:
-            return (proposed(spec, text, task) + valued(text, base, task, p, cfg)
-                    + learned(base, task, cfg) + answered(before, after))
-    sys.exit(f"none of {TRIES} candidates shows every stage: try another run")
+    found, last = json.loads((folder / "config.json").read_text()), max(report.heldout(folder))
+    run = Run(Config(**{f.name: found[f.name] for f in fields(Config)}), folder)
+    base, trained = run.player(run.cfg.model), run.player(str(folder / f"iter{last}" / "solver"))
+    story = choose(run, base, trained)
+    return (proposed(story) + valued(story, base, run.cfg) + curated(story, folder, run.cfg)
+            + learned(story, base, run) + answered(story, last))
 
-def proposed(spec: Spec, text: str, task: Task) -> str:
+def proposed(story: Story) -> str:
     """Spec, prompt, completion, task."""
-    return (f"# One task through the whole system\n\n## 1. A spec is drawn\n\n`{spec}` by "
+    calls = "\n".join(json.dumps(call.to_json()) for call in story.task.calls)
+    return (f"# One task through the whole system\n\n## 1. A spec is drawn\n\n`{story.spec}`, by "
             "`generator.sample_spec`. It becomes the user message of the Generator's prompt:\n"
-            + fenced(generator.prompt(spec)[1]["content"])
-            + "\n## 2. The Generator writes\n" + fenced(text)
+            + fenced(generator.prompt(story.spec)[1]["content"])
+            + "\n## 2. The Generator writes\n" + fenced(story.completion)
             + "\n`generator.parse` reads a task out of it, `curate.structural_reason` finds "
-            "nothing wrong. Its gold calls:\n"
-            + fenced("\n".join(json.dumps(call.to_json()) for call in task.calls)))
+            f"nothing wrong. Its gold calls:\n{fenced(calls)}")
 
-def valued(text: str, base: Player, task: Task, p: float, cfg: dict) -> str:
+def valued(story: Story, base: Player, cfg: Config) -> str:
     """The Generator's reward, term by term."""
-    sem = rewards.r_sem(base.digit_logits([solver.judge_prompt(task)]))[0]
-    diff = rewards.r_diff(p, cfg["probe"])
-    reward = rewards.generator_reward(generator.parse(text), diff, sem)
-    return (f"\n## 3. What it is worth to the Generator\n\nThe frozen Solver answers it "
-            f"{cfg['probe']} times at temperature {cfg['probe_temperature']}; a share p = {p} is "
-            f"right as a whole, so the task is *{curate.bucket(p)}*.\n\n| part | value |\n"
-            f"| --- | --- |\n| r_fmt | {reward.fmt:.3f} |\n| r_valid, Eq. (2) | "
-            f"{reward.valid:.3f} |\n| r_diff({p}) | {reward.diff:.3f} |\n| r_sem, by the judge | "
-            f"{reward.sem:.3f} |\n| R_G = r_fmt + r_valid + (r_diff + r_sem) / 2 | "
-            f"{reward.total:.3f} |\n\nIt is confirmed (p at least {cfg['tau']}), so it goes into "
-            "the curriculum.\n")
+    sem = rewards.r_sem(base.digit_logits([solver.judge_prompt(story.task)]))[0]
+    r = rewards.generator_reward(generator.parse(story.completion),
+                                 rewards.r_diff(story.p, cfg.probe, cfg.difficulty), sem)
+    return (f"\n## 3. What it is worth to the Generator\n\nThe frozen Solver answered it "
+            f"{cfg.probe} times at temperature {cfg.probe_temperature}; a share p = {story.p} was "
+            f"right as a whole.\n\n| part | value |\n| --- | --- |\n| r_fmt | {r.fmt:.3f} |\n"
+            f"| r_valid, Eq. (2) | {r.valid:.3f} |\n| r_diff({story.p}) | {r.diff:.3f} |\n"
+            f"| r_sem, by the judge | {r.sem:.3f} |\n"
+            f"| R_G = r_fmt + r_valid + (r_diff + r_sem) / 2 | {r.total:.3f} |\n")
 
-def learned(base: Player, task: Task, cfg: dict) -> str:
-    """A group of the Solver: answers, rewards, advantages, loss."""
-    rollouts = base.ask([solver.prompt(task)], cfg["group"], cfg["max_new_tokens"],
-                        cfg["temperature"], cfg["seed"])
+def curated(story: Story, folder: Path, cfg: Config) -> str:
+    """The funnel of iteration 1, and where the task ended."""
+    line = report.log(folder, "curate", 1)[0]
+    rows = "".join(f"| {n} | {why} |\n" for why, n in line["funnel"].items())
+    return (f"\n## 4. Through the funnel\n\nIt is candidate {story.task.id}, one of "
+            f"{line['candidates']} of iteration 1, which ended so:\n\n| candidates | |\n"
+            f"| --- | --- |\n{rows}\nThis one is confirmed, since p is at least {cfg.tau}, is "
+            f"*{curate.bucket(story.p)}* and was selected: number {story.place} of "
+            f"{line['selected']}, from easy to hard.\n")
+
+def learned(story: Story, base: Player, run: Run) -> str:
+    """A group of the base Solver: answers, rewards, advantages; one step on it alone."""
+    cfg, task = run.cfg, story.task
+    rollouts = run.ask(base, [solver.prompt(task)], cfg.group, cfg.seed)
     texts = [base.text(r) for r in rollouts]
     parts = [rewards.solver_reward(solver.parse(text), task.calls) for text in texts]
     totals = torch.tensor([[part.total for part in parts]])
-    advantage = grpo.advantages(totals)[0]
-    with torch.no_grad():
-        logps, _, mask = grpo.token_logprobs(base.model, rollouts, cfg["temperature"])
-    rows = "".join(f"| `{calls_of(text)}` | {part.fmt:.2f} | {part.acc:.2f} | {A:+.2f} | "
-                   f"{row[m].mean():.3f} |\n"
-                   for text, part, A, row, m in zip(texts, parts, advantage, logps, mask))
-    return (f"\n## 4. What it teaches the Solver\n\nA group of {cfg['group']} answers at "
-            f"temperature {cfg['temperature']}; R_S = r_fmt + r_acc, the advantage is R_S minus "
-            f"the group's mean {totals.mean():.3f}, over its standard deviation "
-            f"{totals.std():.3f} + 1e-4:\n\n| calls | r_fmt | r_acc | advantage | "
-            "mean log-probability of a token |\n"
-            f"| --- | --- | --- | --- | --- |\n{rows}\nOn policy the ratio is 1, so the "
-            "gradient of the loss is minus the advantage times that of the log-"
-            "probability: answers above the mean become likelier, answers below it less so.\n")
+    A = grpo.advantages(totals, cfg.scale)[0].tolist()
 
-def answered(before: str, after: str) -> str:
+    def means() -> list[float]:
+        with torch.no_grad():
+            logps, _, mask = grpo.token_logprobs(base.model, rollouts, cfg.temperature)
+        return [row[m].mean().item() for row, m in zip(logps, mask)]
+
+    old, optimizer = means(), torch.optim.AdamW(base.model.parameters(), cfg.lr)
+    metrics = grpo.step(base.model, optimizer, rollouts, totals, cfg)
+    rows = "".join(f"| `{calls_of(text)}` | {part.fmt:.2f} | {part.acc:.2f} | {a:+.2f} | "
+                   f"{x:.4f} | {y:.4f} |\n"
+                   for text, part, a, x, y in zip(texts, parts, A, old, means()))
+    return (f"\n## 5. What it teaches the Solver\n\nA group of {cfg.group} answers of the base "
+            f"model at temperature {cfg.temperature}. R_S = r_fmt + r_acc; the advantage A is R_S "
+            f"minus the group's mean, {totals.mean():.3f}, over its standard deviation, "
+            f"{totals.std():.3f} + 1e-4. On policy the ratio is 1, so each token of an answer has "
+            f"the loss -A, and the group's loss is {metrics['loss']:+.4f}; its gradient, of norm "
+            f"{metrics['grad_norm']:.2f}, is what counts. One step on this group alone, at "
+            f"learning rate {cfg.lr}, moves the mean log-probability of a token:\n\n"
+            f"| calls | r_fmt | r_acc | A | before | after |\n| --- | --- | --- | --- | --- | --- |\n{rows}")
+
+def answered(story: Story, last: int) -> str:
     """The greedy answers before and after training."""
-    return (f"\n## 5. Before and after\n\nThe base model, greedy:\n{fenced(before)}\nThe Solver at "
-            f"the end of the run, greedy:\n{fenced(after)}")
+    return (f"\n## 6. Before and after\n\nThe base model, greedy:\n{fenced(story.before)}\nThe "
+            f"Solver of iteration {last}, greedy:\n{fenced(story.after)}")
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "config.json").exists():
-        sys.exit("usage: python -m experiments.walkthrough RUN_FOLDER > WALKTHROUGH.md")
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "iter1" / "candidates.jsonl").exists():
+        sys.exit("usage: python -m experiments.walkthrough RUN_FOLDER > WALKTHROUGH.md   (a folder "
+                 "of a run whose Generator made candidates)")
     print(walk(Path(sys.argv[1])))

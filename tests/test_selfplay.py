@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import selfplay
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import report
+from experiments import report, walkthrough
 from runfolder import read_jsonl
 
 
@@ -195,6 +195,26 @@ def test_the_report_has_the_funnel_the_difficulty_and_answers_of_both_solvers(sm
     for what in ("two calls", "menu over 4", "funnel:", "distinct questions", "entropy"):
         assert what in text
     assert text.count("  trained ") == text.count("  base ") >= 1
+
+
+def test_a_task_is_followed_from_its_spec_to_the_answers_before_and_after(smoke):
+    text = walkthrough.walk(smoke[0] / "runs/smoke")
+    for what in ("`Spec(domain=", "<tool_call_answer>", "| r_valid, Eq. (2) |", "| selected |", "greedy"):
+        assert what in text, what
+    rows = re.findall(r"^\| `.*` \| [\d.]+ \| [\d.]+ \| [+-][\d.]+ \|", text, re.MULTILINE)
+    assert len(rows) == selfplay.TINY["group"]
+
+
+def test_the_picture_of_the_funnel_counts_who_is_left_after_each_stage(smoke, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(ROOT / "assets")
+    import draw
+
+    funnel = report.log(smoke[0] / "runs/smoke", "curate")[0]["funnel"]
+    stages = list(draw.left(funnel).values())
+    assert stages[0] == selfplay.SMOKE["candidates"] and stages[-1] == funnel["selected"]
+    assert stages == sorted(stages, reverse=True) and stages[1] > stages[2]
+    assert draw.funnel(smoke[0] / "runs/smoke").axes
 
 
 def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
