@@ -266,7 +266,7 @@ class Run:
             with phase(f"evaluation of the {report.name(k)} Solver"):
                 right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens,
                                    between=self.leave_if_asked)
-            print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
+            print(f"{report.name(k)}: held-out exact match {report.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
