@@ -5,8 +5,6 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
 
     [{"role": "user", "content": "Hello"}]      # one raw example: a chat of one message
 """
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Iterable

@@ -11,8 +11,6 @@ each step and each piece of work has a seed of its own.
 
     {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
 """
-from __future__ import annotations
-
 import hashlib
 import json
 import os
