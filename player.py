@@ -40,7 +40,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     read = "tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        read = "config.json or weights"
+        read = "model"
         model, loaded = AutoModelForCausalLM.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
             ignore_mismatched_sizes=True, output_loading_info=True)
@@ -50,7 +50,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     except Exception as error:  # of any kind: a broken folder breaks transformers anywhere
         why = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise UnusableModel(
-            f"--model {name}: its {read} cannot be used ({why}). Mend or replace the folder."
+            f"--model {name}: its {read} cannot be read ({why}). Mend or replace the folder."
             if Path(name).is_dir() else
             f"--model {name} is neither a folder nor in the cache ({why}). Name a folder, or go "
             "online once to fill the cache; 'python selfplay.py' without --model needs no network."

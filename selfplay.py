@@ -101,6 +101,8 @@ class Empty(Exception):
 
 def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
+    if cfg.tasks:
+        eval.load_tasks(Path(cfg.tasks))  # what is wrong in it shows at once
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
     signal.signal(signal.SIGINT, run.stop)
