@@ -52,10 +52,8 @@ def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_file() or fcntl:  # Windows opens no folder
         opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        os.fsync(opened)
+        os.close(opened)
 
 def remove(path: Path) -> None:
     """Delete a file or a folder, if it is there."""
@@ -169,9 +167,8 @@ class Log:
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
         title = "iteration {iteration} {phase}".format(**self.where)
-        todo = range(self.step, count)
-        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step)
-        self.shown = shown
+        self.bar, self.shown = tqdm(range(self.step, count), title, count, leave=False,
+                                    dynamic_ncols=True, initial=self.step), shown
         for self.step in self.bar:
             yield self.step
 
