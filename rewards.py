@@ -50,6 +50,7 @@ class GeneratorReward:
 
     @property
     def total(self) -> float:
+        """R_G."""
         return self.fmt + self.valid + (self.diff + self.sem) / 2
 
 def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
@@ -82,9 +83,9 @@ def r_diff(p: float, K: int, form: str = "band") -> float:
 
     Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
     """
+    edge = min(max(p, BAND_LOW), BAND_HIGH)
     if form == "none" or p < 1 / K:
         return 0.0
-    edge = min(max(p, BAND_LOW), BAND_HIGH)
     return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2)) if form == "band" else float(p == edge)
 
 def r_sem(logits: torch.Tensor) -> list[float]:
@@ -143,6 +144,7 @@ class SolverReward:
 
     @property
     def total(self) -> float:
+        """R_S."""
         return self.fmt + self.acc
 
 def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:

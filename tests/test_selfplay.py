@@ -207,13 +207,23 @@ def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
     )
 
 
-def test_out_of_memory_names_the_phase_and_what_takes_less(tmp_path, run_here, monkeypatch):
+@pytest.mark.parametrize(
+    "error, why",
+    [
+        (torch.OutOfMemoryError("tried to allocate 9 GiB"), "tried to allocate 9 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't allocate memory"),
+        (MemoryError(), "no more to be had"),
+    ],
+)
+def test_out_of_memory_names_the_phase_and_what_takes_less(
+    tmp_path, run_here, monkeypatch, error, why
+):
     def short(*_):
-        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+        raise error
 
     monkeypatch.setattr(selfplay.Player, "ask", short)
     code, _, err = run_here(tmp_path, "--smoke")
-    assert code == 2 and "base Solver: out of memory (tried to allocate 9 GiB)" in err
+    assert code == 2 and "base Solver: out of memory" in err and why in err
     assert "--max-new-tokens" in err and "Traceback" not in err
 
 
