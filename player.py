@@ -7,24 +7,22 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
     >>> player.tokenizer.decode(player.ids(chat))
     '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
-from __future__ import annotations
-
 import copy
-import os
-import shutil
 from pathlib import Path
 from typing import Iterable
 
 import torch
 import transformers
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
 from rollout import SAMPLERS, Rollout, UnusableModel, next_token_logits
+from runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
+transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
+NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 HERE = Path(__file__).resolve().parent
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
           "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
@@ -37,17 +35,28 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     if device not in ("cpu", "cuda") or device == "cuda" and not torch.cuda.is_available():
         raise UnusableModel(f"--device {device}: there is cpu, and cuda where a GPU is.")
     name = str(HERE / "tiny") if name == "tiny" else name
+    for file in NEEDED if Path(name).is_dir() else ():
+        if not any(Path(name).glob(file)):
+            raise UnusableModel(f"--model {name}: the folder has no {file}. Name one that has "
+                                f"{', '.join(NEEDED)}, as save_pretrained writes them.")
+    read = "tokenizer"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False,
-                                                     use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, SafetensorError) as error:
-        here = os.path.isdir(name)
-        what = "holds no usable model" if here else "is neither a folder nor in the cache"
+        read = "model"
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
+            ignore_mismatched_sizes=True, output_loading_info=True)
+        if bad := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
+            raise ValueError(f"{len(bad)} weights are missing or not of the shape that config.json "
+                             f"says, for one {bad[0]}")
+    except Exception as error:  # of any kind: a broken folder breaks transformers anywhere
+        why = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise UnusableModel(
-            f"--model {name} {what} ({str(error).splitlines()[0][:120]}). Name a folder with "
-            "config.json and *.safetensors, or go online once to fill the cache; "
-            "'python selfplay.py' without --model needs no network.") from None
+            f"--model {name}: its {read} cannot be read ({why}). Mend or replace the folder."
+            if Path(name).is_dir() else
+            f"--model {name} is neither a folder nor in the cache ({why}). Name a folder, or go "
+            "online once to fill the cache; 'python selfplay.py' without --model needs no network."
+        ) from None
     if tokenizer.chat_template is None:
         print(f"{name} has no chat template: a plain ChatML one is used.")
         tokenizer.chat_template = CHATML
@@ -104,14 +113,9 @@ class Player:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        self.model.save_pretrained(part)
-        self.tokenizer.save_pretrained(part)
-        for file in filter(Path.is_file, part.rglob("*")):
-            with open(file, "rb+") as f:
-                os.fsync(f.fileno())
-        part.rename(folder)
+        with becoming(folder) as part:
+            self.model.save_pretrained(part)
+            self.tokenizer.save_pretrained(part)
 
 if __name__ == "__main__":
     from exercises.demos import demo

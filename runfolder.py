@@ -11,11 +11,10 @@ each step and each piece of work has a seed of its own.
 
     {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
 """
-from __future__ import annotations
-
 import hashlib
 import json
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,17 +34,30 @@ except ImportError:  # Windows has no such lock
 
 @contextmanager
 def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """A path to write to; what is there at the end gets the name `path`, or rename(it)."""
+    """Where to write a file or folder; it then gets the name `path`, or rename(it), as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
+    remove(part)  # what a kill has left
     try:
         yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+        for written in [*part.rglob("*"), part]:
+            flush(written)
         part.replace(rename(part) if rename else path)
+        flush(path.parent)
     except (OSError, SafetensorError) as error:  # no room, for one: half a file only takes more
-        part.unlink(missing_ok=True)
+        remove(part)
         raise OSError(f"{path}: {error}") from None
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_file() or fcntl:  # Windows opens no folder
+        opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+        os.fsync(opened)
+        os.close(opened)
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
@@ -159,9 +171,8 @@ class Log:
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
         title = "iteration {iteration} {phase}".format(**self.where)
-        todo = range(self.step, count)
-        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step)
-        self.shown = shown
+        self.bar, self.shown = tqdm(range(self.step, count), title, count, leave=False,
+                                    dynamic_ncols=True, initial=self.step), shown
         for self.step in self.bar:
             yield self.step
 

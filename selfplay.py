@@ -102,6 +102,8 @@ class Empty(Exception):
 
 def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
+    if cfg.tasks:
+        eval.load_tasks(Path(cfg.tasks))  # what is wrong in it shows at once
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
     signal.signal(signal.SIGINT, run.stop)
@@ -167,10 +169,12 @@ class Run:
                 {"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
                  "duplicates": funnel.get("duplicate", 0) / len(candidates),
                  "p": [c.p for c in usable]})
-            print(f"iteration {k} curation:", ", ".join(f"{n} {why}" for why, n in funnel.items()))
+            counts = ", ".join(f"{n} {why}" for why, n in funnel.items())
+            print(f"iteration {k} curation: {counts}")
             if not selected:
-                raise Empty(f"iteration {k}: no candidate was selected; the line above says why. "
-                            "Raise --candidates or lower --tau, and go on with --set-changed.")
+                change = "Lower --tau" if usable else "Raise --candidates or --generator-steps"
+                raise Empty(f"iteration {k} curation: of {len(candidates)} candidates none is "
+                            f"left: {counts}. {change}, and go on with --set-changed.")
             write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
             print(report.alarms(self.folder, k, "curate"), end="")
         for finished in here.glob("*.part.jsonl"):
@@ -243,14 +247,16 @@ class Run:
             metrics = grpo.step(player.model, optimizer, rollouts, totals, cfg, reference)
             log.line({**metrics, **rewards.means(parts), **extra})
             bad = bad + 1 if metrics["skipped"] else 0
+            if bad:
+                print(f"\niteration {k} {role}: step {step} has no finite gradient, left out")
+            if self.stopping or bad == BAD_STEPS or (step + 1) % cfg.save_every == 0:
+                save_step(steps_at, step + 1, player.model, optimizer)
             if bad == BAD_STEPS:
                 raise Empty(f"iteration {k} {role}: {bad} steps in a row had no finite gradient; "
                             f"the last good state is in {steps_at}. Lower --lr, and start this "
                             "phase again with --set-changed.")
-            if self.stopping or (step + 1) % cfg.save_every == 0:
-                save_step(steps_at, step + 1, player.model, optimizer)
             self.leave_if_asked()
-        if not optimizer.state:  # it has one from the first gradient on
+        if all(line["zero_advantage_groups"] == 1 for line in report.log(self.folder, role, k)):
             raise Empty(f"iteration {k} {role}: in each of the {steps} steps all rewards of a "
                         "group were equal, so nothing was learned. Raise --group or --temperature "
                         "and go on with --set-changed, or name another --model.")
@@ -263,7 +269,7 @@ class Run:
             with phase(f"evaluation of the {report.name(k)} Solver"):
                 right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens,
                                    between=self.leave_if_asked)
-            print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
+            print(f"{report.name(k)}: held-out exact match {report.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
@@ -300,7 +306,9 @@ def phase(what: str) -> Iterator[None]:
     """Say in which phase the memory did not suffice, and what takes less."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:  # torch has no type for a CPU without memory
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
         why = str(error).splitlines()[0] if str(error) else "no more to be had"
         raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
                             "--beta (0: no reference model), name a smaller --model, and go on "
@@ -321,6 +329,7 @@ def flag(name: str) -> str:
 def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     """The command line as a Config, and whether --set-changed was given; --help is made from it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
+                                     usage="selfplay.py [--help] [--OPTION VALUE ...]",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for f in fields(Config):
         values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
@@ -337,10 +346,10 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
     cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
     cfg.run = cfg.run or Path(cfg.model).resolve().name
-    if Path(cfg.run).name != cfg.run:
+    if cfg.run == ".." or Path(cfg.run).name != cfg.run:
         parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
-        low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, float("inf"))
+        low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, 10**9)
         if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
     return cfg, set_changed
@@ -351,7 +360,11 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
         "torch": torch.__version__, "transformers": transformers.__version__}
     path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
     if path.exists() and any(folder.glob("iter*")):
-        found = json.loads(path.read_text())
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise Malformed(f"{path} is damaged ({error}). Delete {folder}, or name another run "
+                            "with --run NAME.") from None
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
         changed = "; ".join(f"{flag(key)} was {found.get(key)}, is {wanted[key]}"
                             for key in sorted(other - {"versions"}))

@@ -10,15 +10,10 @@ One raw example of a completion (for the line breaks see SYSTEM), and the comman
     python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
 """
 import json
-import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass
-from pathlib import Path
 
-from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
+from ast_match import Call, Malformed, Tool, last_block, parse_value, to_calls
 from generator import Task
-from player import Player
-from rollout import UnusableModel
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
 and take the values of their arguments from the request.
@@ -73,30 +68,7 @@ def parse(completion: str) -> Answer:
         return Answer(think, True, False, [], f"answer: {reason}")
     return Answer(think, True, True, calls, None if calls else "answer: no call")
 
-def main() -> None:
-    """Print the calls that answer one question, as JSON; see the head of this file."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("question")
-    parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
-    parser.add_argument("--tools", required=True, help="JSON file with the menu")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--device", default="cpu")
-    a = parser.parse_args()
-    if a.max_new_tokens < 1:
-        parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
-    try:
-        tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
-        player = Player(a.model, a.device)
-    except Malformed as reason:
-        parser.error(f"{a.tools}: {reason}")
-    except (OSError, UnicodeDecodeError, UnusableModel) as error:
-        parser.error(str(error))
-    chats = [prompt(Task("", a.question, tools, []))]
-    answer = parse(player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0]))
-    if not answer.calls:
-        sys.exit(f"no call: {answer.reason}")
-    print(json.dumps([call.to_json() for call in answer.calls]))
-
 if __name__ == "__main__":
     from exercises.demos import demo
+    from experiments.ask import main
     demo("solver") or main()

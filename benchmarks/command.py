@@ -22,12 +22,13 @@ from pathlib import Path
 import torch
 
 from ast_match import Malformed, to_calls
-from benchmarks.score import Case, by_benchmark, comparison, tables
-from eval import Calls, complete, read_text, with_own_id
+from benchmarks.score import Calls, Case, by_benchmark, comparison, tables
+from eval import complete, with_own_id
 from generator import Task
 from player import Player
 from rollout import SAMPLERS, UnusableModel
 from runfolder import read_jsonl
+from solver import parse
 
 PAPER_SUBSET = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")  # ids
 
@@ -97,8 +98,9 @@ def answer(player: Player, cases: list[Case], known: list[Case], run: str, save:
         os.truncate(save, save.read_bytes().rfind(b"\n") + 1)  # without the torn line
     with open(save or os.devnull, "a", encoding="utf-8") as file:
         for id, text in complete(player, cases, a.max_new_tokens, a.temperature, a.seed, answers):
-            answers[id] = calls = read_text(text)
-            calls = calls and [call.to_json() for call in calls]
+            read = parse(text)
+            answers[id] = read.calls if read.parsed else None
+            calls = [call.to_json() for call in read.calls] if read.parsed else None
             line = {"id": id, "calls": calls, "text": text, "run": run}
             print(json.dumps(line), file=file, flush=True)
     return answers

@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 
 from ast_match import Call, exact_match
 from benchmarks.bfcl import bfcl_match
-from eval import Calls, aligned, interval, paired_difference, wilson
+from experiments.intervals import aligned, interval, paired_difference, wilson
 from generator import Task
 
 ERRORS = ("unparsable", "wrong tool", "wrong number of calls", "missing argument",
           "extra argument", "wrong value")
 
+Calls = list[Call] | None  # of one answer; None: unreadable
 FIVE = {"toolalpaca": "ToolAlpaca", "sealtools": "SealTool", "nexusraven": "NexusRaven",
         "apibank": "API-Bank", "snips": "SNIPS"}  # the columns of Table 1
 TABLE_1 = {"Qwen2.5-0.5B-Instruct": (20.17, 37.07, 4.71, 13.85, 1.57, 15.47),  # %, average last

@@ -201,13 +201,14 @@ def demo_curate() -> None:
 def demo_eval() -> None:
     """The model that ships on some held-out tasks; how wide an interval is; a paired difference."""
     import eval
+    from experiments import intervals
     from player import Player
     tasks = eval.load_tasks(eval.heldout_file("tiny"))[:12]
-    print("tiny, greedy:", eval.describe(eval.judge(Player("tiny"), tasks, 96)))
+    print("tiny, greedy:", intervals.describe(eval.judge(Player("tiny"), tasks, 96)))
     for n in (20, 480):
-        print("the interval narrows:", eval.describe([True, False] * (n // 2)))
-    mean, *ends = eval.paired_difference([False, True] * 50, [True] * 20 + [False, True] * 40)
-    print(f"two models on the same 100 tasks: {100 * mean:+.1f} points {eval.interval(*ends, '+')}")
+        print("the interval narrows:", intervals.describe([True, False] * (n // 2)))
+    mean, *ends = intervals.paired_difference([False, True] * 50, [True] * 20 + [False, True] * 40)
+    print(f"two models on the same 100 tasks: {100 * mean:+.1f} points {intervals.interval(*ends, '+')}")
 
 def demo_selfplay() -> None:
     """The whole loop with scripted players."""

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import eval
 from experiments import report
+from experiments.intervals import aligned, interval
 from generator import sample_spec
 from runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
@@ -113,10 +114,10 @@ def table(results: Path) -> str:
         ends = ""
         if variant != "full" and len(minus) > 1:
             half = T975[len(minus) - 1] * statistics.stdev(minus) / len(minus) ** 0.5
-            ends = eval.interval(statistics.mean(minus) - half, statistics.mean(minus) + half, "+")
+            ends = interval(statistics.mean(minus) - half, statistics.mean(minus) + half, "+")
         rows.append([title, str(len(mine)), mean_sd(final), f"{times:.2f}", mean_sd(on_hard),
                      f"{100 * statistics.mean(minus):+.1f}" if minus else "-", ends])
-    return eval.aligned(rows)
+    return aligned(rows)
 
 def main() -> None:
     """Play what is missing, print the table; see the head of this file."""

@@ -14,7 +14,8 @@ from ast_match import Call
 from generator import Task
 from tiny.make import ARGUMENTS, VERBS
 
-VALUE = re.compile(r"[0-9]|(?<=[a-z,] )[A-Z]")  # a digit, or a capital within a sentence
+# A digit, a capital within a sentence, or one that begins the answer to "Which region?".
+VALUE = re.compile(r"[0-9]|(?:[a-z,] |\?\nUser: )[A-Z]")
 
 def is_right(task: Task) -> bool:
     """Whether the gold answer follows from the question."""

@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import eval
-from eval import aligned
+import solver
 from experiments.audit import share_right
+from experiments.intervals import aligned, describe, interval, paired_difference, wilson
 from generator import Task
 from player import Player
 from runfolder import becoming, read_jsonl, write_whole
@@ -78,15 +79,15 @@ def table(folder: Path) -> str:
     """Accuracy after each iteration, and the paired difference to the base."""
     verdicts = heldout(folder)
     lines = ["", f"{'Solver':<13}held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{name(k):<13}{eval.describe([*right.values()])}" for k, right in verdicts.items()]
+    lines += [f"{name(k):<13}{describe([*right.values()])}" for k, right in verdicts.items()]
     first, last = verdicts[0], verdicts[max(verdicts)]
     both = [id for id in first if id in last]  # not all where a run went on with other tasks
     if not both:
         return "\n".join([*lines, "no task is common to the first and the last row", ""])
     base, last = ([right[id] for id in both] for right in (first, last))
-    mean, *ends = eval.paired_difference(base, last)
+    mean, *ends = paired_difference(base, last)
     ratio = f", {sum(last) / sum(base):.2f} times the base" if sum(base) else ""
-    gain = f"gain: {100 * mean:+.1f} points {eval.interval(*ends, '+')}{ratio}"
+    gain = f"gain: {100 * mean:+.1f} points {interval(*ends, '+')}{ratio}"
     return "\n".join([*lines, gain, ""])
 
 def difficulty(task: Task) -> list[str]:
@@ -164,7 +165,7 @@ def picture(folder: Path) -> str:
     accuracy, *curves = figure.subplots(1, 3)
     verdicts = heldout(folder)
     counts = [(sum(right.values()), len(right)) for right in verdicts.values()]
-    share, ends = [100 * n / of for n, of in counts], [eval.wilson(n, of) for n, of in counts]
+    share, ends = [100 * n / of for n, of in counts], [wilson(n, of) for n, of in counts]
     bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
     accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
     accuracy.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100),
@@ -194,7 +195,7 @@ def write(folder: Path) -> str:
 
     def answer(tasks: list[Task]) -> list[tuple[list, list]]:
         texts = [dict(eval.complete(p, tasks, cfg["max_new_tokens"])) for p in players]
-        calls = lambda text: [call.to_json() for call in eval.read_text(text) or []]
+        calls = lambda text: [call.to_json() for call in solver.parse(text).calls]
         return [(calls(texts[0][task.id]), calls(texts[1][task.id])) for task in tasks]
 
     tasks = eval.load_tasks(eval.heldout_file(cfg["heldout"]))[:cfg["eval_tasks"]]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("TOOLR0_SHARED", ROOT.parent / "shared"))
 ORACLE = Path(__file__).resolve().parent / "oracle"
 sys.path.insert(0, str(ROOT))
-torch.set_num_threads(2)
+torch.set_num_threads(min(2, torch.get_num_threads()))  # small models gain nothing from more
 
 
 def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **changes):

@@ -2,10 +2,10 @@
 
 import pytest
 
-import eval
-from benchmarks import score
 from ast_match import Call, Tool
+from benchmarks import score
 from benchmarks.score import Case, verdict
+from experiments import intervals
 
 TOOLS = [
     Tool("book", "", {"guests": {"type": "integer"}, "who": {"type": "string"}}, ("guests",)),
@@ -93,17 +93,17 @@ def test_calls_of_one_tool_are_compared_with_the_gold_call_that_they_fit():
 
 
 def test_the_wilson_interval_stays_inside_0_and_1():
-    assert eval.wilson(0, 10)[0] == pytest.approx(0, abs=1e-9)
-    assert eval.wilson(10, 10)[1] == pytest.approx(1)
-    low, high = eval.wilson(5, 10)
+    assert intervals.wilson(0, 10)[0] == pytest.approx(0, abs=1e-9)
+    assert intervals.wilson(10, 10)[1] == pytest.approx(1)
+    low, high = intervals.wilson(5, 10)
     assert (round(low, 4), round(high, 4)) == (0.2366, 0.7634)
 
 
 def test_the_paired_difference_counts_only_tasks_that_changed():
     base = [True] * 50 + [False] * 50
-    mean, low, high = eval.paired_difference(base, [True] * 60 + [False] * 40)
+    mean, low, high = intervals.paired_difference(base, [True] * 60 + [False] * 40)
     assert mean == pytest.approx(0.1) and 0.03 < low < 0.1 < high < 0.17
-    assert eval.paired_difference(base, base) == (0, 0, 0)
+    assert intervals.paired_difference(base, base) == (0, 0, 0)
 
 
 def test_mcnemars_p_is_the_probability_of_a_split_as_uneven_by_fair_coins():

@@ -1,7 +1,10 @@
 """A player: loading a model, and what speaks for it."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import player
 from player import Player
@@ -13,6 +16,39 @@ def test_a_missing_model_is_an_error_that_says_what_to_do():
         UnusableModel, match="neither a folder nor in the cache.*needs no network"
     ):
         player.load_model("nobody/no-such-model")
+
+
+@pytest.mark.parametrize(
+    "file, text, what",
+    [
+        ("model.safetensors", None, "the folder has no \\*.safetensors"),
+        ("config.json", None, "the folder has no config.json"),
+        ("config.json", "{", "cannot be read .*config.json"),
+        ("config.json", '{"model_type": "nonesuch"}', "its model cannot be read .*nonesuch"),
+        ("model.safetensors", "half", "its model cannot be read"),
+        ("tokenizer.json", "{", "its tokenizer cannot be read"),
+    ],
+)
+def test_what_is_wrong_in_a_folder_is_said(tmp_path, file, text, what):
+    folder = shutil.copytree(player.HERE / "tiny", tmp_path / "model")
+    (folder / file).unlink()
+    if text:
+        (folder / file).write_text(text)
+    with pytest.raises(UnusableModel, match=what):
+        player.load_model(str(folder))
+
+
+@pytest.mark.parametrize("change", ["missing", "of another shape"])
+def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, change):
+    folder = shutil.copytree(player.HERE / "tiny", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weights[name] = weights[name][:-1].clone()
+    if change == "missing":
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnusableModel, match=f"1 weights are missing or not of the shape.*{name}"):
+        player.load_model(str(folder))
 
 
 def test_a_chat_template_without_system_role_gets_its_text_before_the_users():

@@ -7,12 +7,13 @@ import sys
 import pytest
 import torch
 from conftest import ROOT, random_model
+from safetensors import SafetensorError
 
 import runfolder
 from ast_match import Malformed
 from grpo import GRPOConfig, step
 from rollout import Rollout
-from runfolder import in_pieces, load_step, locked, read_jsonl, save_step, write_whole
+from runfolder import becoming, in_pieces, load_step, locked, read_jsonl, save_step, write_whole
 
 PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
 
@@ -60,6 +61,14 @@ def test_when_the_disk_is_full_the_earlier_file_stays_and_nothing_is_left_over(
     with pytest.raises(OSError, match="No space left"):
         write_whole(tmp_path / "file", "new")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_of_a_folder_that_could_not_be_written_whole_nothing_is_left(tmp_path):
+    with pytest.raises(OSError, match="solver: no room"), becoming(tmp_path / "solver") as part:
+        part.mkdir()
+        (part / "config.json").write_text("{}")
+        raise SafetensorError("no room")
+    assert not list(tmp_path.iterdir())
 
 
 def test_finished_pieces_of_work_are_not_done_again(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-import solver
+from experiments import ask
 
 SOURCES = [p for p in ROOT.rglob("*.py") if p.name != "test_safety.py" and "runs" not in p.parts]
 FORBIDDEN = {
@@ -43,9 +43,9 @@ def test_control_sequences_of_a_model_do_not_reach_the_terminal(tmp_path, monkey
     menu = tmp_path / "tools.json"
     menu.write_text(json.dumps([{"name": "f", "parameters": {"x": {"type": "string"}}}]))
     answer = '<tool_call_answer>[{"name": "f", "arguments": {"x": "\\u001b[2J"}}]</tool_call_answer>'
-    monkeypatch.setattr(solver.Player, "text", lambda *_: answer)
+    monkeypatch.setattr(ask.Player, "text", lambda *_: answer)
     options = ["--model", "tiny", "--tools", str(menu), "--max-new-tokens", "1", "Do it"]
     monkeypatch.setattr(sys, "argv", ["solver.py", *options])
-    solver.main()
+    ask.main()
     printed = capsys.readouterr().out
     assert "\\u001b[2J" in printed and "\x1b" not in printed

@@ -42,6 +42,7 @@ def run_here(monkeypatch, capsys):
             code = left.code
         return code, *capsys.readouterr()
 
+    monkeypatch.setattr(report, "picture", lambda folder: "")  # the whole smoke run draws one
     before = signal.getsignal(signal.SIGINT)
     yield run
     signal.signal(signal.SIGINT, before)
@@ -138,13 +139,13 @@ def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_
     assert all(exact_match(t.calls, t.calls) for t in tasks)
 
 
-def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smoke, tmp_path):
+def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smoke, tmp_path, run_here):
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
     wanted = load_file(tmp_path / "runs/smoke/iter1/solver/model.safetensors")
     shutil.rmtree(tmp_path / "runs/smoke/iter1/solver")
     (tmp_path / "runs/smoke/iter1/solver.part").mkdir()  # as a kill while writing leaves it
-    done = run(tmp_path, "--smoke")
-    assert done.returncode == 0, done.stderr
+    code, _, err = run_here(tmp_path, "--smoke")
+    assert code == 0, err
     again = load_file(tmp_path / "runs/smoke/iter1/solver/model.safetensors")
     assert all(torch.equal(wanted[name], again[name]) for name in wanted)
     assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 6  # no line twice
@@ -161,9 +162,9 @@ def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, 
 @pytest.mark.parametrize(
     "options",
     [
-        ["--weights", "shared"],
+        ["--weights", "shared", "--candidates", "16"],
         ["--generator-steps", "0", "--order", "shuffled", "--difficulty", "cliff"],
-        ["--judge", "off", "--difficulty", "none", "--tau", "0"],
+        ["--judge", "off", "--difficulty", "none", "--tau", "0", "--candidates", "16"],
     ],
 )
 def test_the_variants_of_the_method_run(tmp_path, run_here, options):
@@ -226,13 +227,23 @@ def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
     )
 
 
-def test_out_of_memory_names_the_phase_and_what_takes_less(tmp_path, run_here, monkeypatch):
+@pytest.mark.parametrize(
+    "error, why",
+    [
+        (torch.OutOfMemoryError("tried to allocate 9 GiB"), "tried to allocate 9 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't allocate memory"),
+        (MemoryError(), "no more to be had"),
+    ],
+)
+def test_out_of_memory_names_the_phase_and_what_takes_less(
+    tmp_path, run_here, monkeypatch, error, why
+):
     def short(*_):
-        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+        raise error
 
     monkeypatch.setattr(selfplay.Player, "ask", short)
     code, _, err = run_here(tmp_path, "--smoke")
-    assert code == 2 and "base Solver: out of memory (tried to allocate 9 GiB)" in err
+    assert code == 2 and "base Solver: out of memory" in err and why in err
     assert "--max-new-tokens" in err and "Traceback" not in err
 
 
@@ -249,8 +260,38 @@ def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(tmp_path, r
     assert not (tmp_path / "runs/smoke/iter0").exists()
 
 
-def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(tmp_path, run_here):
-    code, _, err = run_here(tmp_path, "--smoke", "--max-new-tokens", "1")
+def test_five_steps_without_a_finite_gradient_end_the_run_and_the_last_state_is_kept(
+    tmp_path, run_here, monkeypatch
+):
+    bad = lambda *_: torch.tensor(torch.nan)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", bad)
+    options = ["--eval-tasks", "4", "--generator-steps", "9", "--save-every", "100"]
+    options += ["--max-new-tokens", "8"]
+    code, out, err = run_here(tmp_path, "--smoke", *options)
+    kept = "runs/smoke/iter1/generator.steps"
+    assert code == 3 and f"5 steps in a row had no finite gradient; the last good state is in {kept}" in err
+    assert out.count("has no finite gradient, left out") == 5
+    assert [p.name[:6] for p in (tmp_path / kept).iterdir()] == ["000005"]
+
+
+def test_a_curation_that_leaves_nothing_says_what_emptied_it_and_goes_on_with_other_options(
+    tmp_path, run_here
+):
+    options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0"]
+    code, _, err = run_here(tmp_path, *options, "--candidates", "1")
+    assert code == 3 and re.search(r"of 1 candidates none is left: 1 [^.]+\. Raise --candidates", err)
+    code, out, _ = run_here(tmp_path, *options, "--candidates", "24", "--set-changed")
+    assert code == 0 and "--candidates was 1, is 24" in out
+
+
+def test_nothing_is_written_but_below_the_run_folder(smoke):
+    assert [p.name for p in smoke[0].iterdir()] == ["runs"]
+    assert [p.name for p in (smoke[0] / "runs").iterdir()] == ["smoke"]
+
+
+@pytest.mark.parametrize("beta", ["0", "0.01"])
+def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(tmp_path, run_here, beta):
+    code, _, err = run_here(tmp_path, "--smoke", "--max-new-tokens", "1", "--beta", beta)
     assert code == 3 and "all rewards of a group were equal" in err
 
 
@@ -260,6 +301,9 @@ def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
         (["--smoke", "--seed", "5"], "--seed was 0, is 5"),
         (["--group", "1"], "--group 1 is not in [2,"),
         (["--grop", "8"], "unrecognized arguments: --grop"),
+        (["--run", ".."], "--run .. is not the name of a folder"),
+        (["--lr", "inf"], "--lr inf is not in [0,"),
+        (["--run", "z", "--tasks", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["--loss", "ppo"], "invalid choice: 'ppo'"),
         (
             ["--run", "x", "--model", "nobody/none"],
@@ -271,6 +315,13 @@ def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
 def test_bad_input_gets_one_clear_line_and_exit_code_2(smoke, run_here, options, what):
     code, _, err = run_here(smoke[0], *options)
     assert code == 2 and what in err and "Traceback" not in err
+
+
+def test_a_damaged_configuration_is_named(tmp_path, run_here):
+    (tmp_path / "runs/smoke/iter0").mkdir(parents=True)
+    (tmp_path / "runs/smoke/config.json").write_text("{")
+    code, _, err = run_here(tmp_path, "--smoke")
+    assert code == 2 and "config.json is damaged" in err and "--run NAME" in err
 
 
 def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):

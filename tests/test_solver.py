@@ -9,6 +9,7 @@ from conftest import ROOT
 
 import solver
 from ast_match import Call, Tool
+from experiments import ask
 from generator import Task
 
 TOOLS = [Tool("get_weather", "Forecast.", {"city": {"type": "string"}}, ("city",))]
@@ -52,24 +53,6 @@ def test_a_broken_answer_has_no_calls_and_a_named_reason(text, reason):
     assert solver.parse(text).calls == [] and solver.parse(text).reason == reason
 
 
-def ask(tmp_path, menu, *more):
-    (tmp_path / "tools.json").write_text(menu)
-    return subprocess.run(
-        [
-            sys.executable,
-            "solver.py",
-            "--model",
-            "tiny",
-            "--tools",
-            str(tmp_path / "tools.json"),
-            *more,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-
-
 def test_the_command_prints_the_calls_as_json(tmp_path):
     menu = [
         {
@@ -85,12 +68,31 @@ def test_the_command_prints_the_calls_as_json(tmp_path):
             "required": ["city"],
         },
     ]
-    done = ask(tmp_path, json.dumps(menu), "Please cancel the order for Tora.")
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps(menu))
+    command = [sys.executable, "solver.py", "--model", "tiny", "--tools", str(tools)]
+    command.append("Please cancel the order for Tora.")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["name"] in ("cancel_order", "find_coupon")
 
 
-def test_a_menu_that_is_no_list_is_refused_with_the_files_name(tmp_path):
-    done = ask(tmp_path, '{"name": "f"}', "hello")
-    assert done.returncode == 2 and "tools.json" in done.stderr and "not a list" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    "menu, more, what",
+    [
+        ('{"name": "f"}', [], "tools.json: the menu is not a list"),
+        ("{", [], "tools.json: not JSON"),
+        (None, [], "tools.json"),
+        ("[]", ["--max-new-tokens", "0"], "--max-new-tokens 0"),
+        ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, monkeypatch, capsys, menu, more, what):
+    tools = tmp_path / "tools.json"
+    if menu:
+        tools.write_text(menu)
+    options = ["--model", "tiny", "--tools", str(tools), *more, "hello"]
+    monkeypatch.setattr(sys, "argv", ["solver.py", *options])
+    with pytest.raises(SystemExit) as left:
+        ask.main()
+    assert left.value.code == 2 and what in capsys.readouterr().err.splitlines()[-1]

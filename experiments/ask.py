@@ -1,0 +1,41 @@
+"""The command `python solver.py`: a question and a menu in, the calls of a trained Solver out.
+
+    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
+
+The menu, tools.json: [{"name": "get_weather", "parameters": {"city": {"type": "string"}}}]
+Exit code 1: the answer has no call; 2 and one line that says where and what to do: bad input.
+"""
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+import solver
+from ast_match import Malformed, parse_menu
+from generator import Task
+from player import Player
+from rollout import UnusableModel
+
+def main() -> None:
+    """Print the calls that answer one question, as JSON; see the head of this file."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("question")
+    parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
+    parser.add_argument("--tools", required=True, help="JSON file with the menu")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    a = parser.parse_args()
+    if a.max_new_tokens < 1:
+        parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
+    try:
+        tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
+        player = Player(a.model, a.device)
+    except Malformed as reason:
+        parser.error(f"{a.tools}: {reason}")
+    except (OSError, UnicodeDecodeError, UnusableModel) as error:
+        parser.error(str(error))
+    chats = [solver.prompt(Task("", a.question, tools, []))]
+    answer = solver.parse(player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0]))
+    if not answer.calls:
+        sys.exit(f"no call: {answer.reason}")
+    print(json.dumps([call.to_json() for call in answer.calls]))
