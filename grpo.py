@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from rollout import Rollout, left_pad
 
@@ -98,15 +98,15 @@ def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     place = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
     of_row = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=model.device)
     prompts, prompt_mask, positions = left_pad(list(map(list, place)), model.device)
-    out = model.base_model(input_ids=prompts, attention_mask=prompt_mask, position_ids=positions,
-                           use_cache=True)
+    cache = DynamicCache(config=model.config)  # by position: its name differs between versions
+    out = model.base_model(prompts, prompt_mask, positions, cache, use_cache=True)
     first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
     if ids.shape[1] == 1:
         return first
-    cache, both = out.past_key_values, torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]
     cache.batch_select_indices(of_row)  # the gradient flows back through the copies
-    rest = model.base_model(input_ids=ids[:, :-1], attention_mask=both, past_key_values=cache,
-                            position_ids=(both.cumsum(1) - 1)[:, prompts.shape[1]:], use_cache=True)
+    both = torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]
+    positions = (both.cumsum(1) - 1)[:, prompts.shape[1]:]
+    rest = model.base_model(ids[:, :-1], both, positions, cache, use_cache=True)
     return torch.cat([first, rest.last_hidden_state], 1)
 
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:

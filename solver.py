@@ -69,6 +69,6 @@ def parse(completion: str) -> Answer:
     return Answer(think, True, True, calls, None if calls else "answer: no call")
 
 if __name__ == "__main__":
-    from exercises.demos import demo
     from experiments.ask import main
+    from exercises.demos import demo
     demo("solver") or main()
