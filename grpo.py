@@ -38,9 +38,10 @@ from rollout import Rollout, left_pad
 EPS = 1e-4  # added to the standard deviation, as TRL does
 CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
 
-def option(default, help: str, paper: str = ""):
-    """A dataclass field that carries its meaning and the paper's value, for `--help`."""
-    return field(default=default, metadata={"help": help, "paper": paper})
+def option(default, help: str, paper: str = "", choices: str = ""):
+    """A dataclass field with its meaning, the paper's value and what there is, for `--help`."""
+    choices = choices.split() or None
+    return field(default=default, metadata={"help": help, "paper": paper, "choices": choices})
 
 @dataclass
 class GRPOConfig:
@@ -50,10 +51,11 @@ class GRPOConfig:
     beta: float = option(1e-2, "weight of the KL; 0 saves the reference model", "1e-2, Table 4")
     clip_low: float = option(0.2, "the ratio is clipped below at 1 - this", "not given")
     clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
-    loss: str = option("grpo", "how token losses are averaged", "grpo")
-    scale: str = option("group", "whose std divides the advantages", "group")
-    kl: str = option("k3", "the KL's estimate: k3, or unbiased (k3 times the ratio)", "not given")
-    truncated: str = option("keep", "completions cut off at the limit: keep or mask", "not given")
+    loss: str = option("grpo", "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
+    scale: str = option("group", "whose std divides the advantages", "group", "group batch none")
+    kl: str = option("k3", "the KL's estimate; unbiased: k3 times the ratio", "not given",
+                     "k3 unbiased")
+    truncated: str = option("keep", "completions cut off at the limit", "not given", "keep mask")
     updates: int = option(1, "optimizer steps on one batch", "1")
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")

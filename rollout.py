@@ -249,11 +249,12 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
     heights = spans.cumsum(-1)
     drawn = torch.rand(len(spans), 1, dtype=torch.float64, device=spans.device, generator=rng)
     height = drawn * heights[:, -1:]
-    span = torch.searchsorted(heights, height, right=True)  # (R, 1)
+    # Where a model's weights are spoiled (NaN), no place is found: the last one is taken.
+    span = torch.searchsorted(heights, height, right=True).clamp(max=spans.shape[1] - 1)  # (R, 1)
     share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
     within = weights[torch.arange(len(span), device=span.device), span[:, 0]].double().cumsum(-1)
     place = torch.searchsorted(within, share.clamp(0, 1 - 1e-12) * within[:, -1:], right=True)
-    return (span * SPAN + place)[:, 0]
+    return (span * SPAN + place)[:, 0].clamp(max=logits.shape[1] - 1)
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,

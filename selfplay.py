@@ -16,23 +16,20 @@ continues with the same command, and ends in the weights of one that was not.
 """
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import json
-import platform
 import random
 import shutil
 import signal
 import sys
 import zlib
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
 import torch
-import transformers
 
 import curate
 import eval
@@ -40,13 +37,12 @@ import generator
 import grpo
 import rewards
 import solver
-from ast_match import Malformed
 from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
 from player import Player
-from rollout import SAMPLERS, Rollout, UnusableModel
-from runfolder import (Log, in_pieces, load_step, locked, save_step, write_jsonl, write_whole)
+from rollout import Rollout, UnusableModel
+from runfolder import Log, in_pieces, load_step, save_step, write_jsonl, write_whole
 
 @dataclass
 class Config(GRPOConfig):
@@ -55,7 +51,7 @@ class Config(GRPOConfig):
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
     device: str = option("cuda" if torch.cuda.is_available() else "cpu", "where to compute")
-    sampler: str = option("hand", "rollout: hand (rollout.py) or hf (generate)")
+    sampler: str = option("hand", "rollout: hand (rollout.py) or hf (generate)", "", "hand hf")
     iterations: int = option(3, "iterations of the loop", "3, Sec. 4")
     group: int = option(4, "completions a prompt, G", "4, Table 4")
     generator_steps: int = option(50, "GRPO steps of the Generator; 0: frozen", "50, Sec. 4")
@@ -67,12 +63,16 @@ class Config(GRPOConfig):
     probe_temperature: float = option(0.7, "their temperature", "0.7, Sec. 3.2.1")
     candidates: int = option(10_000, "tasks the Generator proposes", "10,000, Sec. 4")
     select: int = option(2000, "most tasks that are curated", "2,000, Sec. 4")
-    weights: str = option("separate", "shared: one model plays both roles", "separate")
-    difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band")
-    judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on")
-    order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy")
+    weights: str = option("separate", "shared: one model plays both roles", "separate",
+                          "separate shared")
+    difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band",
+                             "band cliff none")
+    judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on", "on off")
+    order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
+                        "easy shuffled")
     tasks: str = option("", "JSONL file: train the Solver on these, without a Generator")
-    guard: str = option("none", "repeats: copies in a batch share one reward; see README, Rewards")
+    guard: str = option("none", "repeats: copies in a batch share one reward (README, Rewards)", "",
+                        "none repeats")
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
     heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
     eval_tasks: int = option(100, "how many of them")
@@ -84,16 +84,7 @@ TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, gene
             candidates=1200, select=300, eval_tasks=480)
 SMOKE = dict(iterations=1, save_every=1, generator_steps=2, generator_prompts=2, solver_steps=3,
              solver_prompts=2, candidates=48, eval_tasks=16)
-CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
-           "scale": ["group", "batch", "none"], "kl": ["k3", "unbiased"],
-           "truncated": ["keep", "mask"], "guard": ["none", "repeats"],
-           "weights": ["separate", "shared"], "difficulty": ["band", "cliff", "none"],
-           "judge": ["on", "off"], "order": ["easy", "shuffled"]}
-LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
-         "probe_temperature": 0.01}
-MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
-MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
 PIECE = 512  # completions that are kept together in an unfinished curation
 BAD_STEPS = 5  # so many in a row stop the run
 
@@ -318,89 +309,7 @@ def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
 
-def flag(name: str) -> str:
-    """The option of a field of Config.
-
-    >>> flag("save_every")
-    '--save-every'
-    """
-    return "--" + name.replace("_", "-")
-
-def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
-    """The command line as a Config, and whether --set-changed was given; --help is made from it."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     usage="selfplay.py [--help] [--OPTION VALUE ...]",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    for f in fields(Config):
-        values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
-        notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
-        parser.add_argument(flag(f.name), type={"int": int, "float": float, "str": str}[f.type],
-                            choices=CHOICES.get(f.name), default=argparse.SUPPRESS,
-                            metavar=None if f.name in CHOICES else f.type.upper(),
-                            help=f"{f.metadata['help']} ({'; '.join(notes)})")
-    parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
-    parser.add_argument("--set-changed", action="store_true",
-                        help="go on with a run although options were changed")
-    given = vars(parser.parse_args(argv))
-    set_changed = given.pop("set_changed")
-    smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
-    cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
-    cfg.run = cfg.run or Path(cfg.model).resolve().name
-    if cfg.run == ".." or Path(cfg.run).name != cfg.run:
-        parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
-    for f in fields(Config):
-        low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, 10**9)
-        if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
-            parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
-    return cfg, set_changed
-
-def open_folder(cfg: Config, set_changed: bool) -> Path:
-    """The run folder; one that holds a run of another configuration is refused unless told."""
-    folder, versions = Path("runs") / cfg.run, {"python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__}
-    path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
-    if path.exists() and any(folder.glob("iter*")):
-        try:
-            found = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise Malformed(f"{path} is damaged ({error}). Delete {folder}, or name another run "
-                            "with --run NAME.") from None
-        other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
-        changed = "; ".join(f"{flag(key)} was {found.get(key)}, is {wanted[key]}"
-                            for key in sorted(other - {"versions"}))
-        if changed and not set_changed:
-            raise Malformed(f"{folder} holds a run of another configuration: {changed}. Go on with "
-                            "the new values by --set-changed, name this run with --run NAME, or "
-                            "delete the folder.")
-        if changed:
-            print(f"{folder} goes on, its unfinished phase from the start: {changed}")
-            for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
-                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
-        if "versions" in other:
-            print(f"{folder} goes on with other versions, so not to the bit: it began with "
-                  f"{found.get('versions')}, these are {versions}")
-    write_whole(path, json.dumps(wanted, indent=1))
-    return folder
-
-def main() -> int:
-    """Run.  Exit code 2: bad input, no room; 3: a phase had nothing to work on; 130: Ctrl-C."""
-    cfg, set_changed = parse_arguments()
-    again = "the same command goes on from the last checkpoint"
-    try:
-        with locked(Path("runs") / cfg.run):
-            selfplay(cfg, open_folder(cfg, set_changed))
-    except (Malformed, UnusableModel, Empty) as error:
-        print(f"selfplay.py: error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, Empty) else 2
-    except OSError as error:
-        print(f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
-              "fixed.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nstopped; {again}", file=sys.stderr)
-        return 130
-    return 0
-
 if __name__ == "__main__":
+    from experiments.play import main
     from exercises.demos import demo
     demo("selfplay") or sys.exit(main())

@@ -21,7 +21,7 @@ import grpo
 import selfplay
 import solver
 from ast_match import last_block
-from experiments import report
+from experiments import play, report
 from generator import Spec, Task
 from rollout import Rollout
 from runfolder import write_jsonl
@@ -137,7 +137,7 @@ def main() -> None:
                           generator_steps=1, generator_prompts=2, solver_steps=2, solver_prompts=4,
                           candidates=60, select=20, p_large_menu=0.2, eval_tasks=40)
     shutil.rmtree(Path("runs") / cfg.run, ignore_errors=True)
-    folder = selfplay.open_folder(cfg, set_changed=False)
+    folder = play.open_folder(cfg, set_changed=False)
     author, rng = Scripted("iter1"), random.Random(7)
     drafts = [(spec, generator.parse(author.invent(generator.prompt(spec)[1]["content"], rng)))
               for spec in generator.sample_specs(7, 2 * cfg.eval_tasks)]

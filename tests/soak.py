@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import selfplay
+from experiments import play
 
 
 def resident() -> float:
@@ -40,7 +41,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         sys.argv = ["selfplay.py", "--smoke", "--iterations", str(a.iterations)]
-        if code := selfplay.main():
+        if code := play.main():
             return code
     growth = max(used[3:]) / used[3] - 1
     print(f"most after the third iteration: {100 * growth:+.1f} %")

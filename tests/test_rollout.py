@@ -91,6 +91,11 @@ def test_each_id_is_chosen_as_often_as_its_probability_says(vocabulary):
     assert chi2 < freedom + 4 * (2 * freedom) ** 0.5  # mean + 4 sd of chi-square
 
 
+def test_of_a_model_whose_weights_are_spoiled_some_id_is_chosen():
+    ids = rollout.choose(torch.full((3, 300), torch.nan), 1.0, torch.Generator().manual_seed(0))
+    assert all(0 <= i < 300 for i in ids.tolist())
+
+
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others(model):
     draw = lambda seed: sample(model, RAGGED, 4, 12, 1.0, [2], rng(seed))
     assert draw(1) == draw(1) != draw(2)

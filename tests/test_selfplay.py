@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import selfplay
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import report, walkthrough
+from experiments import play, report, walkthrough
 from runfolder import read_jsonl
 
 
@@ -37,7 +37,7 @@ def run_here(monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["selfplay.py", *options])
         try:
-            code = selfplay.main()
+            code = play.main()
         except SystemExit as left:
             code = left.code
         return code, *capsys.readouterr()
@@ -330,7 +330,7 @@ def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
 
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
-    cfg, _ = selfplay.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
+    cfg, _ = play.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
     assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
         4,
         1e-6,

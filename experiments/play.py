@@ -1,0 +1,110 @@
+"""The command `python selfplay.py`: options, the run folder, and how a run ends.
+
+Options are made from `selfplay.Config`.  A run folder that holds a run of other options is refused,
+unless --set-changed is given.  Exit code 2: bad input or no room; 3: a phase had nothing to work
+on; 130: Ctrl-C.
+"""
+import argparse
+import json
+import platform
+import shutil
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+import transformers
+
+import selfplay
+from ast_match import Malformed
+from rollout import UnusableModel
+from runfolder import locked, write_whole
+from selfplay import SMOKE, TINY, Config, Empty
+
+LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
+         "probe_temperature": 0.01}
+MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
+MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
+
+def flag(name: str) -> str:
+    """The option of a field of Config.
+
+    >>> flag("save_every")
+    '--save-every'
+    """
+    return "--" + name.replace("_", "-")
+
+def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
+    """The command line as a Config, and whether --set-changed was given; --help is made from it."""
+    parser = argparse.ArgumentParser(description=selfplay.__doc__, allow_abbrev=False,
+                                     usage="selfplay.py [--help] [--OPTION VALUE ...]",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for f in fields(Config):
+        values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
+        notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
+        parser.add_argument(flag(f.name), type={"int": int, "float": float, "str": str}[f.type],
+                            choices=f.metadata["choices"], default=argparse.SUPPRESS,
+                            metavar=None if f.metadata["choices"] else f.type.upper(),
+                            help=f"{f.metadata['help']} ({'; '.join(notes)})")
+    parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
+    parser.add_argument("--set-changed", action="store_true",
+                        help="go on with a run although options were changed")
+    given = vars(parser.parse_args(argv))
+    set_changed = given.pop("set_changed")
+    smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
+    cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
+    cfg.run = cfg.run or Path(cfg.model).resolve().name
+    if cfg.run == ".." or Path(cfg.run).name != cfg.run:
+        parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
+    for f in fields(Config):
+        low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, 10**9)
+        if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
+            parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
+    return cfg, set_changed
+
+def open_folder(cfg: Config, set_changed: bool) -> Path:
+    """The run folder; one that holds a run of another configuration is refused unless told."""
+    folder, versions = Path("runs") / cfg.run, {"python": platform.python_version(),
+        "torch": torch.__version__, "transformers": transformers.__version__}
+    path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
+    if path.exists() and any(folder.glob("iter*")):
+        try:
+            found = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise Malformed(f"{path} is damaged ({error}). Delete {folder}, or name another run "
+                            "with --run NAME.") from None
+        other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
+        changed = "; ".join(f"{flag(key)} was {found.get(key)}, is {wanted[key]}"
+                            for key in sorted(other - {"versions"}))
+        if changed and not set_changed:
+            raise Malformed(f"{folder} holds a run of another configuration: {changed}. Go on with "
+                            "the new values by --set-changed, name this run with --run NAME, or "
+                            "delete the folder.")
+        if changed:
+            print(f"{folder} goes on, its unfinished phase from the start: {changed}")
+            for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
+                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+        if "versions" in other:
+            print(f"{folder} goes on with other versions, so not to the bit: it began with "
+                  f"{found.get('versions')}, these are {versions}")
+    write_whole(path, json.dumps(wanted, indent=1))
+    return folder
+
+def main() -> int:
+    """Run.  Exit code 2: bad input, no room; 3: a phase had nothing to work on; 130: Ctrl-C."""
+    cfg, set_changed = parse_arguments()
+    again = "the same command goes on from the last checkpoint"
+    try:
+        with locked(Path("runs") / cfg.run):
+            selfplay.selfplay(cfg, open_folder(cfg, set_changed))
+    except (Malformed, UnusableModel, Empty) as error:
+        print(f"selfplay.py: error: {error}", file=sys.stderr)
+        return 3 if isinstance(error, Empty) else 2
+    except OSError as error:
+        print(f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
+              "fixed.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; {again}", file=sys.stderr)
+        return 130
+    return 0
