@@ -2,14 +2,12 @@
 
 Paper: Sec. 4 (AST-based accuracy).  Our decision: every model, base or trained, gets the one Solver
 prompt and the same greedy decoding.  The loop uses the functions here; the command, with the public
-benchmarks, their own rules and tables, is in benchmarks/command.py; intervals are in experiments/.
-Python's `eval` is never used.
+benchmarks, their rules and tables, is in benchmarks/command.py.  Python's `eval` is never used.
 
 A task, one line of a JSONL file:
     {"id": "heldout-0", "question": "Book a table for 3.", "tools": [{"name": "book_table",
      "description": "", "parameters": {"guests": {"type": "integer"}}, "required": ["guests"]}],
      "calls": [{"name": "book_table", "arguments": {"guests": 3}}]}
-
     python eval.py --model runs/tiny/iter3/solver --compare tiny --data tiny/heldout.jsonl
     python eval.py --model Qwen/Qwen2.5-0.5B --data benchmarks --save answers.jsonl
 """
@@ -23,8 +21,8 @@ from tqdm import tqdm
 import solver
 from ast_match import Malformed, exact_match
 from generator import Task
-from player import Player
-from runfolder import read_jsonl
+from plumbing.player import Player
+from plumbing.runfolder import read_jsonl
 
 HERE = Path(__file__).resolve().parent
 BATCH_TOKENS = {"cpu": 65_536, "cuda": 262_144}  # of prompts and completions, padding included

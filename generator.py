@@ -14,11 +14,11 @@ from typing import Any
 
 from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
 
-DOMAINS = str.split(  # Sec. 3.2: each as likely
-    """finance healthcare productivity retail_ecommerce scheduling database
+DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
 insurance legal news weather sports entertainment education real_estate food_ordering translation
-utilities government memory_management web_search social_media math vehicle_control travel""")
+utilities government memory_management web_search social_media math vehicle_control
+travel""")  # Sec. 3.2
 P_MULTI_TURN = 0.1  # Sec. 3.2
 P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn one always has one call
 P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
@@ -97,9 +97,8 @@ class Draft:
 
     def task(self, id: str, domain: str) -> Task | None:
         """The task, if every part could be read."""
-        if self.reasons:
-            return None
-        return Task(id, self.blocks["question"], self.tools, self.calls, domain)
+        whole = not self.reasons
+        return Task(id, self.blocks["question"], self.tools, self.calls, domain) if whole else None
 
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
     """Draw s from the paper's distribution, the domain uniformly."""

@@ -23,8 +23,6 @@ Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden 
     >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
     tensor([[-0.5000,  0.5000]])
 """
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

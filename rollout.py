@@ -19,8 +19,6 @@ One raw example, of two groups of two rows: the second group has ended, and leav
     >>> _survivors(torch.tensor([True, True, False, False]), group=2)
     (tensor([0]), tensor([[0, 1]]))
 """
-from __future__ import annotations
-
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator
@@ -160,12 +158,7 @@ class Decode:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             logits = self._forward()
-
-        def replay() -> torch.Tensor:
-            graph.replay()
-            return logits
-
-        return replay
+        return lambda: graph.replay() or logits  # replay() itself returns None
 
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
@@ -262,14 +255,14 @@ def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_
               ) -> list[Rollout]:
     """The same through `model.generate`: slower, for every model of transformers."""
     torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
-    how = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else {}
+    how = dict(temperature=temperature, top_k=0, top_p=1.0) if temperature else {}
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
     for batch in (prompts[i:i + size] for i in range(0, len(prompts), size)):
         ids, mask, _ = left_pad([p for p in batch for _ in range(group)], model.device)
         out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
                              max_new_tokens=max_new_tokens, pad_token_id=end[0],
-                             **(how or {"do_sample": False}))
+                             do_sample=temperature > 0, **how)
         for r, row in enumerate(out[:, ids.shape[1]:].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
             rollouts.append(Rollout(batch[r // group], row[:stop], row[stop - 1] in end))
@@ -277,17 +270,6 @@ def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_
     return rollouts
 
 SAMPLERS = {"hand": sample, "hf": sample_hf}
-
-@torch.inference_mode()
-def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: int = 64
-                      ) -> torch.Tensor:
-    """The logits that follow each prompt, (N, V), float32; `size` prompts at a time."""
-    logits = torch.empty(len(prompts), model.config.vocab_size, device=model.device)
-    for start in range(0, len(prompts), size):
-        ids, mask, positions = left_pad(prompts[start:start + size], model.device)
-        logits[start:start + size] = model(input_ids=ids, attention_mask=mask, logits_to_keep=1,
-                                           position_ids=positions).logits[:, -1]
-    return logits
 
 if __name__ == "__main__":
     from exercises.demos import demo

@@ -11,11 +11,9 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
 
-Each phase reads files and writes its result whole (runfolder.py).  A run that was stopped anywhere
-continues with the same command, and ends in the weights of one that was not.
+Each phase reads files and writes its result whole (plumbing/runfolder.py).  A run that was stopped
+anywhere continues with the same command, and ends in the weights of one that was not.
 """
-from __future__ import annotations
-
 import copy
 import functools
 import json
@@ -24,10 +22,9 @@ import shutil
 import signal
 import sys
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable
 
 import torch
 
@@ -40,9 +37,9 @@ import solver
 from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
-from player import Player
-from rollout import Rollout, UnusableModel
-from runfolder import Log, in_pieces, load_step, save_step, write_jsonl, write_whole
+from plumbing.player import Player, enough_memory
+from rollout import Rollout
+from plumbing.runfolder import Log, in_pieces, load_step, save_step, write_jsonl, write_whole
 
 @dataclass
 class Config(GRPOConfig):
@@ -148,7 +145,7 @@ class Run:
         if self.cfg.tasks:
             return eval.load_tasks(Path(self.cfg.tasks))[k - 1::self.cfg.iterations]
         if not (here / "tasks.jsonl").exists():
-            with phase(f"iteration {k} curation"):
+            with enough_memory(f"iteration {k} curation"):
                 candidates = self.candidates(k, self.player(generator_at), self.player(solver_at))
             usable = [c for c in candidates if c.reason is None]
             selected = curate.select(curate.verify(usable, self.cfg.tau), self.cfg.select)
@@ -172,7 +169,7 @@ class Run:
             finished.unlink()
         return eval.load_tasks(here / "tasks.jsonl")
 
-    def candidates(self, k: int, writer: Player, frozen: Player) -> list[curate.Candidate]:
+    def candidates(self, k: int, writer: Player, frozen: Player) -> "list[curate.Candidate]":
         """What the Generator proposes, each with its reason or with p; kept piece by piece."""
         cfg, here = self.cfg, self.folder / f"iter{k}"
 
@@ -181,7 +178,7 @@ class Run:
             seed = phase_seed(cfg.seed, k, f"write/{n}")
             return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1, seed)]
 
-        def rate(n: int, some: list[curate.Candidate]) -> list[float]:
+        def rate(n: int, some: "list[curate.Candidate]") -> list[float]:
             self.leave_if_asked()
             seed = phase_seed(cfg.seed, k, f"rate/{n}")
             return self.pass_rates(frozen, [c.task for c in some], seed)
@@ -216,7 +213,7 @@ class Run:
         out = self.folder / f"iter{k}" / role
         steps_at = out.with_name(f"{role}.steps")
         if steps and not out.exists():
-            with phase(f"iteration {k} {role}"):
+            with enough_memory(f"iteration {k} {role}"):
                 player = self.player(start)
                 self.grpo(k, role, player, steps_at, steps, turn, shown)
             player.save(out)
@@ -257,7 +254,7 @@ class Run:
         out = self.folder / f"iter{k}" / "heldout.json"
         if not out.exists():
             tasks = eval.load_tasks(eval.heldout_file(self.cfg.heldout))[:self.cfg.eval_tasks]
-            with phase(f"evaluation of the {report.name(k)} Solver"):
+            with enough_memory(f"evaluation of the {report.name(k)} Solver"):
                 right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens,
                                    between=self.leave_if_asked)
             print(f"{report.name(k)}: held-out exact match {report.describe(right)}")
@@ -292,24 +289,11 @@ class Run:
         """`group` completions of each chat at the training temperature."""
         return player.ask(chats, group, self.cfg.max_new_tokens, self.cfg.temperature, seed)
 
-@contextmanager
-def phase(what: str) -> Iterator[None]:
-    """Say in which phase the memory did not suffice, and what takes less."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch has no type for a CPU without memory
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-            raise
-        why = str(error).splitlines()[0] if str(error) else "no more to be had"
-        raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
-                            "--beta (0: no reference model), name a smaller --model, and go on "
-                            "with --set-changed.") from None
-
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""
     return zlib.crc32(f"{seed}/{k}/{what}".encode())
 
 if __name__ == "__main__":
-    from experiments.play import main
+    from plumbing.play import main
     from exercises.demos import demo
     demo("selfplay") or sys.exit(main())

@@ -6,7 +6,6 @@ Our decision: one prompt wherever the Solver acts; the released code has three t
 One raw example of a completion (for the line breaks see SYSTEM), and the command:
     <think>The request needs get_weather.</think>
     <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
-
     python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
 """
 import json
@@ -69,6 +68,6 @@ def parse(completion: str) -> Answer:
     return Answer(think, True, True, calls, None if calls else "answer: no call")
 
 if __name__ == "__main__":
-    from experiments.ask import main
+    from plumbing.ask import main
     from exercises.demos import demo
     demo("solver") or main()

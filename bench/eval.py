@@ -19,7 +19,7 @@ import eval
 import solver
 from benchmarks import command
 from generator import Task
-from player import Player
+from plumbing.player import Player
 
 ROOT = measure.HERE.parent
 

@@ -17,7 +17,7 @@ import measure
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-import player
+from plumbing import player
 import rollout
 
 NEVER = [10**6]  # an end id that no model has

@@ -24,7 +24,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
 import grpo
-import player
+from plumbing import player
 import rollout
 
 PROMPTS, GROUP = 8, 8

@@ -25,9 +25,9 @@ from ast_match import Malformed, to_calls
 from benchmarks.score import Calls, Case, by_benchmark, comparison, tables
 from eval import complete, with_own_id
 from generator import Task
-from player import Player
+from plumbing.player import Player
 from rollout import SAMPLERS, UnusableModel
-from runfolder import read_jsonl
+from plumbing.runfolder import read_jsonl
 from solver import parse
 
 PAPER_SUBSET = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")  # ids

@@ -52,33 +52,13 @@ def demo_ast_match() -> None:
         except Malformed as reason:
             print(f"{text}\n    -> malformed: {reason}")
 
-def demo_runfolder() -> None:
-    """A log line that a kill cut off, a checkpoint that was damaged: what is read then."""
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    import torch
-
-    from runfolder import Log, load_step, read_jsonl, save_step
-    with TemporaryDirectory() as name:
-        log, model = Log(Path(name), 1, "solver"), torch.nn.Linear(1, 1)
-        optimizer, steps_at = torch.optim.AdamW(model.parameters()), Path(name) / "solver.steps"
-        for log.step in (1, 2):
-            log.line({"reward": log.step / 2})
-            save_step(steps_at, log.step, model, optimizer)
-        log.path.write_text(log.path.read_text()[:-9])
-        print(f"a torn log:\n{log.path.read_text()}\nis read as {read_jsonl(log.path, torn=True)}")
-        newest = max(steps_at.iterdir())
-        newest.write_bytes(newest.read_bytes()[:-1] + b"!")
-        print(f"a run goes on after step {load_step(steps_at, model, optimizer)}")
-
 def demo_rollout() -> None:
     """Two prompts, three samples each, by the model that ships; rows that have ended leave."""
     from collections import Counter
 
     import eval
     import solver
-    from player import Player
+    from plumbing.player import Player
     player, rows = Player("tiny"), []
     player.model.register_forward_pre_hook(
         lambda model, args, kwargs: rows.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True)
@@ -90,21 +70,6 @@ def demo_rollout() -> None:
     for r in rollouts:
         print(f"{len(r.completion)} tokens, {'ended' if r.finished else 'cut off'}: "
               f"{player.text(r)[-70:]!r}")
-
-def demo_player() -> None:
-    """A chat becomes ids, a completion text; and the judge's digits, without sampling."""
-    import eval
-    import solver
-    from player import Player
-    player, task = Player("tiny"), eval.load_tasks(eval.heldout_file("tiny"))[0]
-    print(f"{sum(p.numel() for p in player.model.parameters()):,} parameters; a completion ends "
-          f"with one of the ids {player.end}")
-    ids = player.ids(solver.prompt(task))
-    print(f"the Solver's prompt: {len(ids)} ids, {player.tokenizer.decode(ids[:6])!r}: {ids[:6]}")
-    said = player.ask([solver.prompt(task)], 1, 96, temperature=0)[0]
-    print(f"greedy: {player.text(said)!r}")
-    logits = player.digit_logits([solver.judge_prompt(task)])
-    print("as judge, probability of 1 to 5:", logits.softmax(-1)[0].numpy().round(3))
 
 def demo_grpo() -> None:
     """A group's rewards become advantages; the loss of a token on policy, and when it has moved."""
@@ -145,7 +110,7 @@ def demo_solver() -> None:
     """A task becomes a prompt; what the model that ships answers; what is read of a bad answer."""
     import eval
     import solver
-    from player import Player
+    from plumbing.player import Player
     player, task = Player("tiny"), eval.load_tasks(eval.heldout_file("tiny"))[0]
     chat = solver.prompt(task)
     said = player.text(player.ask([chat], 1, 96, temperature=0)[0])
@@ -202,7 +167,7 @@ def demo_eval() -> None:
     """The model that ships on some held-out tasks; how wide an interval is; a paired difference."""
     import eval
     from experiments import intervals
-    from player import Player
+    from plumbing.player import Player
     tasks = eval.load_tasks(eval.heldout_file("tiny"))[:12]
     print("tiny, greedy:", intervals.describe(eval.judge(Player("tiny"), tasks, 96)))
     for n in (20, 480):

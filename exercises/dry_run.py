@@ -15,16 +15,16 @@ from typing import Callable, Iterable
 
 import torch
 
-import eval
 import generator
 import grpo
 import selfplay
 import solver
 from ast_match import last_block
-from experiments import play, report
-from generator import Spec, Task
+from experiments import report
+from generator import Task
+from plumbing import play
+from plumbing.runfolder import write_jsonl
 from rollout import Rollout
-from runfolder import write_jsonl
 
 NAMES = "Ada Bo Cleo Dan Eve Finn Gil Hana".split()
 VERBS = "book find move cancel list rate share close".split()

@@ -27,7 +27,7 @@ import eval
 from experiments import report
 from experiments.intervals import aligned, interval
 from generator import sample_spec
-from runfolder import write_jsonl, write_whole
+from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
 
 ROOT = Path(__file__).resolve().parent.parent

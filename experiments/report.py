@@ -24,8 +24,8 @@ import solver
 from experiments.audit import share_right
 from experiments.intervals import aligned, describe, interval, paired_difference, wilson
 from generator import Task
-from player import Player
-from runfolder import becoming, read_jsonl, write_whole
+from plumbing.player import Player
+from plumbing.runfolder import becoming, read_jsonl, write_whole
 
 PARTS = {"generator": ("fmt", "valid", "diff", "sem", "usable"),  # phase -> what is drawn of it
          "solver": ("fmt", "acc", "zero_advantage_groups")}

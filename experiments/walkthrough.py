@@ -22,8 +22,8 @@ import solver
 from experiments import report
 from experiments.audit import is_right
 from generator import Spec, Task
-from player import Player
-from runfolder import read_jsonl
+from plumbing.player import Player
+from plumbing.runfolder import read_jsonl
 from selfplay import PIECE, Config, Run, phase_seed
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import selfplay
-from experiments import play
+from plumbing import play
 
 
 def resident() -> float:

@@ -14,9 +14,7 @@ from experiments import report
 
 SHOWN = {  # file -> what stands in its output
     "ast_match": ["malformed: not JSON", "equal to the first", "another answer"],
-    "runfolder": ["is read as [{'iteration': 1,", "is damaged", "goes on after step 1"],
     "rollout": ["prefill: 2 prompts", " x 6 rows", "ended: "],
-    "player": ["parameters; a completion ends", "probability of 1 to 5: ["],
     "grpo": ["2.00     +1.225           -1.225        -1.470 clipped"],
     "generator": ["Tools in the menu: 2", '"city": "Oslo", "days": 3', "['answer: not JSON']"],
     "solver": ["Begin with <think>.", "Answer(think=True, tag=True", "reason='no tool_call_answer'"],

@@ -9,7 +9,7 @@ from conftest import ROOT, SHARED
 import eval
 from ast_match import Malformed
 from benchmarks import command
-from player import Player
+from plumbing.player import Player
 
 GOOD = {
     "id": "a",

@@ -18,7 +18,7 @@ from test_selfplay import run_here  # noqa: F401, a fixture
 import generator
 import solver
 from eval import load_tasks
-from player import Player
+from plumbing.player import Player
 from tiny.make import TEXT, World, generator_text, solver_text
 
 SYSTEMLESS = (

@@ -37,7 +37,7 @@ def fork(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fork")
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder)
-    for name in ("tiny", "experiments", "exercises", "tests", "benchmarks"):
+    for name in ("tiny", "experiments", "exercises", "plumbing", "tests", "benchmarks"):
         ignored = shutil.ignore_patterns("data", "results", "oracle", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for _, diff in RECIPES.values():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import player
-from player import Player
+from plumbing import player
+from plumbing.player import Player
 from rollout import UnusableModel
 
 
@@ -30,7 +30,7 @@ def test_a_missing_model_is_an_error_that_says_what_to_do():
     ],
 )
 def test_what_is_wrong_in_a_folder_is_said(tmp_path, file, text, what):
-    folder = shutil.copytree(player.HERE / "tiny", tmp_path / "model")
+    folder = shutil.copytree(player.ROOT / "tiny", tmp_path / "model")
     (folder / file).unlink()
     if text:
         (folder / file).write_text(text)
@@ -40,7 +40,7 @@ def test_what_is_wrong_in_a_folder_is_said(tmp_path, file, text, what):
 
 @pytest.mark.parametrize("change", ["missing", "of another shape"])
 def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, change):
-    folder = shutil.copytree(player.HERE / "tiny", tmp_path / "model")
+    folder = shutil.copytree(player.ROOT / "tiny", tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     name = "model.layers.0.mlp.up_proj.weight"
     weights[name] = weights[name][:-1].clone()

@@ -21,7 +21,7 @@ import solver
 from ast_match import Call
 from generator import Spec
 from rewards import grounded, pair_score, r_acc, r_diff, r_valid
-from player import Player
+from plumbing.player import Player
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from transformers import (
 
 import grpo
 import rollout
+from plumbing.player import next_token_logits
 from rollout import sample, sample_hf
 
 RAGGED = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, 19], [20, 21, 22, 23]]
@@ -149,6 +150,6 @@ def test_a_family_without_plain_attention_is_refused_with_a_hint(cls, config):
 
 
 def test_next_token_logits_are_those_of_each_prompt_alone(model):
-    together = rollout.next_token_logits(model, RAGGED)
+    together = next_token_logits(model, RAGGED)
     alone = torch.stack([model(torch.tensor([p])).logits[0, -1] for p in RAGGED])
     assert torch.allclose(together, alone, atol=1e-5)

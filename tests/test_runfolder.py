@@ -9,11 +9,11 @@ import torch
 from conftest import ROOT, random_model
 from safetensors import SafetensorError
 
-import runfolder
+from plumbing import runfolder
 from ast_match import Malformed
 from grpo import GRPOConfig, step
 from rollout import Rollout
-from runfolder import becoming, in_pieces, load_step, locked, read_jsonl, save_step, write_whole
+from plumbing.runfolder import becoming, in_pieces, load_step, locked, read_jsonl, save_step, write_whole
 
 PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
 
@@ -89,7 +89,7 @@ def test_finished_pieces_of_work_are_not_done_again(tmp_path):
 
 
 def test_a_second_process_on_a_run_folder_is_refused_with_the_id_of_the_first(tmp_path):
-    hold = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import runfolder, pathlib, time\n"
+    hold = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from plumbing import runfolder; import pathlib, time\n"
     hold += f"with runfolder.locked(pathlib.Path({str(tmp_path)!r})): print(1, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from experiments import ask
+from plumbing import ask
 
 SOURCES = [p for p in ROOT.rglob("*.py") if p.name != "test_safety.py" and "runs" not in p.parts]
 FORBIDDEN = {

@@ -16,8 +16,9 @@ from transformers import AutoModelForCausalLM
 import selfplay
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import play, report, walkthrough
-from runfolder import read_jsonl
+from experiments import report
+from plumbing import play, walkthrough
+from plumbing.runfolder import read_jsonl
 
 
 def run(folder, *options):

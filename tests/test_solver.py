@@ -9,7 +9,7 @@ from conftest import ROOT
 
 import solver
 from ast_match import Call, Tool
-from experiments import ask
+from plumbing import ask
 from generator import Task
 
 TOOLS = [Tool("get_weather", "Forecast.", {"city": {"type": "string"}}, ("city",))]

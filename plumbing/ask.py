@@ -13,7 +13,7 @@ from pathlib import Path
 import solver
 from ast_match import Malformed, parse_menu
 from generator import Task
-from player import Player
+from plumbing.player import Player
 from rollout import UnusableModel
 
 def main() -> None:

@@ -18,7 +18,7 @@ import transformers
 import selfplay
 from ast_match import Malformed
 from rollout import UnusableModel
-from runfolder import locked, write_whole
+from plumbing.runfolder import locked, write_whole
 from selfplay import SMOKE, TINY, Config, Empty
 
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
@@ -42,9 +42,9 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     for f in fields(Config):
         values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
         notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
-        parser.add_argument(flag(f.name), type={"int": int, "float": float, "str": str}[f.type],
+        parser.add_argument(flag(f.name), type=f.type,
                             choices=f.metadata["choices"], default=argparse.SUPPRESS,
-                            metavar=None if f.metadata["choices"] else f.type.upper(),
+                            metavar=None if f.metadata["choices"] else f.type.__name__.upper(),
                             help=f"{f.metadata['help']} ({'; '.join(notes)})")
     parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
     parser.add_argument("--set-changed", action="store_true",
@@ -57,8 +57,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
         parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
-        low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, 10**9)
-        if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
+        low, high = LEAST.get(f.name, int(f.type is int)), MOST.get(f.name, 10**9)
+        if f.type is not str and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
     return cfg, set_changed
 

@@ -8,8 +8,9 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
     '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
 import copy
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Iterator
 
 import torch
 import transformers
@@ -17,13 +18,13 @@ from jinja2 import TemplateError
 from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
-from rollout import SAMPLERS, Rollout, UnusableModel, next_token_logits
-from runfolder import becoming
+from rollout import SAMPLERS, Rollout, UnusableModel, left_pad
+from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
           "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
@@ -34,7 +35,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     """
     if device not in ("cpu", "cuda") or device == "cuda" and not torch.cuda.is_available():
         raise UnusableModel(f"--device {device}: there is cpu, and cuda where a GPU is.")
-    name = str(HERE / "tiny") if name == "tiny" else name
+    name = str(ROOT / "tiny") if name == "tiny" else name
     for file in NEEDED if Path(name).is_dir() else ():
         if not any(Path(name).glob(file)):
             raise UnusableModel(f"--model {name}: the folder has no {file}. Name one that has "
@@ -117,6 +118,26 @@ class Player:
             self.model.save_pretrained(part)
             self.tokenizer.save_pretrained(part)
 
-if __name__ == "__main__":
-    from exercises.demos import demo
-    demo("player") or print(__doc__)
+@torch.inference_mode()
+def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: int = 64
+                      ) -> torch.Tensor:
+    """The logits that follow each prompt, (N, V), float32; `size` prompts at a time."""
+    logits = torch.empty(len(prompts), model.config.vocab_size, device=model.device)
+    for start in range(0, len(prompts), size):
+        ids, mask, positions = left_pad(prompts[start:start + size], model.device)
+        logits[start:start + size] = model(input_ids=ids, attention_mask=mask, logits_to_keep=1,
+                                           position_ids=positions).logits[:, -1]
+    return logits
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Say in which phase the memory did not suffice, and what takes less."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch has no type for a CPU without memory
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        why = str(error).splitlines()[0] if str(error) else "no more to be had"
+        raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
+                            "--beta (0: no reference model), name a smaller --model, and go on "
+                            "with --set-changed.") from None

@@ -183,7 +183,3 @@ class Log:
             file.write(json.dumps(line | values) + "\n")
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
-
-if __name__ == "__main__":
-    from exercises.demos import demo
-    demo("runfolder") or print(__doc__)
