@@ -58,7 +58,7 @@ class GRPOConfig:
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
-    micro_batch: int = option(16, "rows in the model at once; halved where memory is short")
+    micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)
@@ -188,7 +188,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
             except torch.OutOfMemoryError:  # no split changes the sum, so a finer one will do
                 if cfg.micro_batch == 1:
                     raise
-                cfg.micro_batch //= 2
+                cfg.micro_batch = min(cfg.micro_batch, len(rollouts)) // 2
                 print(f"short of memory: --micro-batch is now {cfg.micro_batch}")
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
         if skipped := not math.isfinite(norm):  # such a step would spoil every weight

@@ -24,6 +24,7 @@ from selfplay import SMOKE, TINY, Config, Empty
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
          "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
+ALL_ROWS = 10**9  # more than any batch has
 MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
 
 def flag(name: str) -> str:
@@ -34,6 +35,10 @@ def flag(name: str) -> str:
     """
     return "--" + name.replace("_", "-")
 
+def rows(text: str) -> int:
+    """A number of rows, or "auto": as many as there are, until memory is short."""
+    return ALL_ROWS if text == "auto" else int(text)
+
 def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     """The command line as a Config, and whether --set-changed was given; --help is made from it."""
     parser = argparse.ArgumentParser(description=selfplay.__doc__, allow_abbrev=False,
@@ -42,7 +47,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     for f in fields(Config):
         values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
         notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
-        parser.add_argument(flag(f.name), type=f.type,
+        parser.add_argument(flag(f.name), type=rows if f.name == "micro_batch" else f.type,
                             choices=f.metadata["choices"], default=argparse.SUPPRESS,
                             metavar=None if f.metadata["choices"] else f.type.__name__.upper(),
                             help=f"{f.metadata['help']} ({'; '.join(notes)})")
@@ -57,7 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
         parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
-        low, high = LEAST.get(f.name, int(f.type is int)), MOST.get(f.name, 10**9)
+        low, high = LEAST.get(f.name, int(f.type is int)), MOST.get(f.name, ALL_ROWS)
         if f.type is not str and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
     return cfg, set_changed

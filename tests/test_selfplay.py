@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 import selfplay
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import report
-from plumbing import play, walkthrough
+from experiments import report, walkthrough
+from plumbing import play
 from plumbing.runfolder import read_jsonl
 
 
@@ -328,6 +328,11 @@ def test_a_damaged_configuration_is_named(tmp_path, run_here):
 def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
     text = " ".join(run_here(tmp_path, "--help")[1].split())
     assert "learning rate of AdamW (default 1e-06; paper 1e-6, Table 4; tiny" in text
+
+
+def test_micro_batch_auto_is_the_whole_batch():
+    cfg, _ = play.parse_arguments(["--micro-batch", "auto"])
+    assert cfg.micro_batch >= cfg.group * cfg.solver_prompts
 
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
