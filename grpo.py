@@ -27,12 +27,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+import distributed
 from rollout import Rollout, left_pad
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
@@ -58,7 +61,10 @@ class GRPOConfig:
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
-    micro_batch: int = option(16, "rows in the model at once; halved where memory is short")
+    micro_batch: int = option(16, "rows in the model at once, or auto: all of the batch; halved "
+                              "where memory is short")
+    shard: bool = option(False, "spread what is trained over the processes (FSDP2); see README")
+    checkpointing: bool = option(False, "gradient checkpointing: less memory, a slower update")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)
@@ -149,30 +155,42 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
 
     advantage (R,).  `old`: row -> its log-probabilities when sampled, (length,); None: on policy.
     Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and what
-    `old` has to be in a further update on these rollouts.
+    `old` has to be in a further update on these rollouts.  Several processes share the groups and
+    add up gradients and sums.
     """
     kept = [i for i, r in enumerate(rollouts)
             if r.completion and (r.finished or cfg.truncated == "keep")]
     rows, tokens = len(rollouts), sum(len(rollouts[i].completion) for i in kept)
     used, seen = [i for i in kept if advantage[i] != 0 or cfg.beta], {}
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
+    groups = [[*group] for _, group in groupby(used, lambda i: rollouts[i].prompt)]
+    parts = [sum(groups[r::distributed.size], []) for r in range(distributed.size)]
     # gradient checkpointing drops the cache that the shared way stands on
-    shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-    for chosen in (used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)):
+    shared = not (cfg.shard
+                  or any(getattr(m, "gradient_checkpointing", False) for m in model.modules()))
+    run = lambda m, part: getattr(m, "run", partial(token_logprobs, m))(
+        part, cfg.temperature, shared)
+    for start in range(0, max(map(len, parts)), cfg.micro_batch):
+        mine = parts[distributed.rank][start:start + cfg.micro_batch]
+        chosen = mine or used[:1]  # FSDP2 wants all processes to forward as often; counts for 0
         part, ref = [rollouts[i] for i in chosen], None
-        logps, entropy, mask = token_logprobs(model, part, cfg.temperature, shared)
+        logps, entropy, mask = run(model, part)
         seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
         before = pad_sequence([(old or seen)[i] for i in chosen], True)
         if reference is not None:
             with torch.no_grad():
-                ref = token_logprobs(reference, part, cfg.temperature, shared)[0]
+                ref = run(reference, part)[0]
         per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
-        loss = reduce(per_token, mask, cfg, rows, tokens)
+        loss = reduce(per_token, mask, cfg, rows, tokens) * bool(mine)
         loss.backward()
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
                             ("clipped", clipped[mask]), ("tokens", mask)):
-            sums[name] += value.sum().item()
-    return sums, old or seen
+            sums[name] += value.sum().item() * bool(mine)
+    for p in model.parameters():
+        if p.grad is not None and not cfg.shard:  # FSDP2 has added its own
+            distributed.add(p.grad)
+    total = torch.tensor([*sums.values()], dtype=torch.float64, device=model.device)
+    return dict(zip(sums, distributed.add(total).tolist())), old or seen
 
 def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
          rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
@@ -182,18 +200,21 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
     for _ in range(cfg.updates):  # the first is on policy
         sums = None
         while sums is None:
-            optimizer.zero_grad(set_to_none=True)
             try:
                 sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
             except torch.OutOfMemoryError:  # no split changes the sum, so a finer one will do
-                if cfg.micro_batch == 1:
+                if cfg.micro_batch == 1 or cfg.shard:  # there the others would wait for ever
                     raise
-                cfg.micro_batch //= 2
+                optimizer.zero_grad()
+                cfg.micro_batch = min(cfg.micro_batch, len(rollouts)) // 2
                 print(f"short of memory: --micro-batch is now {cfg.micro_batch}")
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
-        if skipped := not math.isfinite(norm):  # such a step would spoil every weight
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm)
+        norm = distributed.whole(norm).item()
+        if not (skipped := not math.isfinite(norm)):  # such a step would spoil every weight
+            optimizer.step()
+        optimizer.zero_grad()  # the next rollout can have their memory
+        if skipped:
             break
-        optimizer.step()
     tokens = max(sums["tokens"], 1.0)
     return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
             "skipped": float(skipped),

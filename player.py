@@ -11,7 +11,7 @@ import copy
 import os
 import shutil
 from pathlib import Path
-from typing import Iterable
+from typing import Callable, Iterable
 
 import torch
 import transformers
@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerBase)
 
+import distributed
+from distributed import gather, share, whole
 from rollout import SAMPLERS, Rollout, UnusableModel, next_token_logits
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
@@ -54,13 +56,17 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
 class Player:
     """A model, its tokenizer, and the sampler it speaks through."""
 
-    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand") -> None:
+    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand",
+                 frozen: bool = False) -> None:
         self.model, self.tokenizer = load_model(name, device)
         self.sampler, self.copy = SAMPLERS[sampler], None
         self.dtype = torch.float32 if self.model.device.type == "cpu" else torch.bfloat16
+        if frozen:  # it only speaks, so the weights that are trained need no place
+            self.model.to(self.dtype)
         named = self.model.generation_config.eos_token_id  # one, several, or none
         ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
         self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
+        self.model.generation_config.eos_token_id = self.end  # for `generate`, once it is saved
 
     def ids(self, chat: list[dict[str, str]]) -> list[int]:
         """A chat as ids, up to where the assistant begins to write."""
@@ -75,19 +81,23 @@ class Player:
 
     def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
             temperature: float, seed: int = 0) -> list[Rollout]:
-        """`group` completions of each chat, prompt-major."""
-        rng = torch.Generator(self.model.device).manual_seed(seed)
-        prompts, model = list(map(self.ids, chats)), self.speaking()
-        return self.sampler(model, prompts, group, max_new_tokens, temperature, self.end, rng)
+        """`group` completions of each chat, prompt-major; the processes share the prompts."""
+        prompts, rng = list(map(self.ids, chats)), torch.Generator().manual_seed(seed)
+        draws = torch.rand(len(prompts), group, max_new_tokens, dtype=torch.float64, generator=rng)
+        mine = self.sampler(self.speaking(), share(prompts), group, max_new_tokens, temperature,
+                            self.end, share(draws))
+        told = gather([[(r.completion, r.finished) for r in mine[i:i + group]]
+                       for i in range(0, len(mine), group)])
+        return [Rollout(prompt, *one) for prompt, some in zip(prompts, told) for one in some]
 
     def speaking(self) -> PreTrainedModel:
         """The model that samples: on a GPU a bfloat16 copy, brought up to date with the weights."""
-        if self.dtype == self.model.dtype:
-            return self.model
         if self.copy is None:
+            if self.dtype == self.model.dtype:
+                return self.model
             self.copy = copy.deepcopy(self.model).to(self.dtype).requires_grad_(False)
         for spoken, trained in zip(self.copy.parameters(), self.model.parameters()):
-            spoken.copy_(trained.detach())
+            spoken.copy_(whole(trained))
         return self.copy
 
     def text(self, rollout: Rollout) -> str:
@@ -98,13 +108,23 @@ class Player:
     def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
         """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
         digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]
+        mine = next_token_logits(self.model, share(list(map(self.ids, chats))))[:, digits]
+        return torch.tensor(gather(mine.tolist())).view(-1, 5)
+
+    def shard(self, forward: Callable) -> None:
+        """Spread what is trained over the processes; a whole copy speaks in each."""
+        self.copy = copy.deepcopy(self.model).to(self.dtype).requires_grad_(False)
+        distributed.shard(self.model, forward)
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
+        self._write(folder, distributed.to_write(self.model.named_parameters()))
+
+    @distributed.first_alone
+    def _write(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        self.model.save_pretrained(part)
+        self.model.save_pretrained(part, state_dict=weights)
         self.tokenizer.save_pretrained(part)
         for file in filter(Path.is_file, part.rglob("*")):
             with open(file, "rb+") as f:

@@ -10,7 +10,8 @@ same greedy ids.  The hand-written one is faster: the samples of a prompt share 
 
 The model's own forward is used as it is; only its attention function is exchanged, through the
 interface that transformers has for that.  What is sampled is what is trained on: temperature only,
-no top-k, no top-p, and the end token is part of the completion.
+no top-k, no top-p, and the end token is part of the completion.  Chance comes in as `draws`
+(N, G, T), a number in [0, 1) a token: so it does not depend on who shares a batch.
 
 Letters in shapes: N prompts, G samples a prompt, R = N * G rows, P prompt width, T new tokens,
 H heads, K key/value heads, h = H / K, D head size, V vocabulary.
@@ -181,7 +182,7 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.inference_mode()
 def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-           temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
+           temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
            ) -> list[Rollout]:
     """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy."""
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
@@ -189,14 +190,15 @@ def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new
     with rollout_mode(model):
         for chosen in (by_length[i:i + size] for i in range(0, len(prompts), size)):
             batch = _sample_batch(model, [prompts[i] for i in chosen], group, max_new_tokens,
-                                  temperature, end, rng)
+                                  temperature, end, draws[chosen])
             done.update({i: batch[j * group:(j + 1) * group] for j, i in enumerate(chosen)})
     return [rollout for i in range(len(prompts)) for rollout in done[i]]
 
-def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) -> list[Rollout]:
+def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws
+                  ) -> list[Rollout]:
     look_every = LOOK_EVERY[model.device.type]
     ids, mask, positions = left_pad(prompts, model.device)
-    ends = torch.tensor(end, device=model.device)
+    ends, draws = torch.tensor(end, device=model.device), draws.flatten(0, 1).to(model.device)
     cache = GroupCache(mask, group, max_new_tokens)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
                    group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
@@ -208,7 +210,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
     written = torch.full((len(rows), max_new_tokens), -1, device=model.device)
     alive = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
-        token = choose(logits, temperature, rng)  # (R,)
+        token = choose(logits, temperature, draws[rows, t])  # (R,)
         written[rows, t] = torch.where(alive, token, -1)
         alive &= ~torch.isin(token, ends)
         if t + 1 == max_new_tokens or (t % look_every == 0 and not alive.any()):
@@ -232,8 +234,8 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
     living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)
     return groups, living_first[:, :width]
 
-def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): where the summed probabilities pass a random height.
+def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> torch.Tensor:
+    """One id a row, (R, V) -> (R,): where the summed probabilities pass the height drawn, (R,).
 
     First among sums of SPAN ids, then within one of them: a sum over all V ids in float64, which
     rare ids need, would cost more than some layers of the model.
@@ -245,8 +247,7 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
     weights = F.pad(weights, (0, -weights.shape[1] % SPAN)).unflatten(1, (-1, SPAN))
     spans = weights.sum(-1).double()  # (R, V / SPAN)
     heights = spans.cumsum(-1)
-    drawn = torch.rand(len(spans), 1, dtype=torch.float64, device=spans.device, generator=rng)
-    height = drawn * heights[:, -1:]
+    height = drawn[:, None] * heights[:, -1:]
     span = torch.searchsorted(heights, height, right=True)  # (R, 1)
     share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
     within = weights[torch.arange(len(span), device=span.device), span[:, 0]].double().cumsum(-1)
@@ -255,21 +256,26 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-              temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
+              temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
               ) -> list[Rollout]:
     """The same through `model.generate`: slower, for every model of transformers."""
-    torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
-    how = dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0) if temperature else {}
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
-    for batch in (prompts[i:i + size] for i in range(0, len(prompts), size)):
-        ids, mask, _ = left_pad([p for p in batch for _ in range(group)], model.device)
+    for first in range(0, len(prompts), size):
+        batch = [p for p in prompts[first:first + size] for _ in range(group)]
+        ids, mask, _ = left_pad(batch, model.device)
+        drawn = draws[first:first + size].flatten(0, 1).to(model.device)
+
+        def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            token = choose(logits, temperature, drawn[:, so_far.shape[1] - ids.shape[1]])
+            return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
+
         out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
-                             max_new_tokens=max_new_tokens, pad_token_id=end[0],
-                             **(how or {"do_sample": False}))
-        for r, row in enumerate(out[:, ids.shape[1]:].tolist()):
+                             max_new_tokens=max_new_tokens, pad_token_id=end[0], do_sample=False,
+                             repetition_penalty=1.0, logits_processor=[only_ours])
+        for prompt, row in zip(batch, out[:, ids.shape[1]:].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
-            rollouts.append(Rollout(batch[r // group], row[:stop], row[stop - 1] in end))
+            rollouts.append(Rollout(prompt, row[:stop], row[stop - 1] in end))
     model.train(training)
     return rollouts
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+import distributed
 from ast_match import Malformed, plain
+from distributed import first_alone, spread
 
 try:
     import fcntl
@@ -47,6 +50,7 @@ def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterat
         part.unlink(missing_ok=True)
         raise OSError(f"{path}: {error}") from None
 
+@first_alone
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     with becoming(path) as part:
@@ -76,9 +80,26 @@ def read_jsonl(path: Path, read: Callable = lambda item: item, torn: bool = Fals
             raise Malformed(f"{path}, line {n}: {error}. Mend or delete the line.") from None
     return items
 
+@first_alone
+def append(path: Path, item: Any) -> None:
+    """Add a line to a JSONL file; it is on the disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(item) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+@first_alone
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files and folders."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; the system frees the lock of one that died."""
+    if distributed.rank:
+        yield  # the first process holds it
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+") as file:
         try:
@@ -97,12 +118,9 @@ def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], li
     """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
     done = read_jsonl(path, torn=True)
     write_jsonl(path, done)
-    with open(path, "a") as file:
-        for n in range(len(done), -(-len(items) // size)):
-            done.append(work(n, items[n * size:(n + 1) * size]))
-            file.write(json.dumps(done[-1]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    for n in range(len(done), -(-len(items) // size)):
+        done.append(work(n, items[n * size:(n + 1) * size]))
+        append(path, done[-1])
     return [result for piece in done for result in piece]
 
 def digest(path: Path) -> str:
@@ -115,9 +133,13 @@ def digest(path: Path) -> str:
 
 def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
     """Keep the state after `step` steps, and the one before it."""
-    tensors = {f"model {name}": p.detach() for name, p in model.named_parameters()}
-    for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer {i} {slot}": x for slot, x in slots.items()}
+    named = [(f"model {name}", p) for name, p in model.named_parameters()]
+    named += [(f"optimizer {i} {slot}", x) for i, slots in optimizer.state_dict()["state"].items()
+              for slot, x in slots.items()]
+    _write_step(folder, step, distributed.to_write(named))
+
+@first_alone
+def _write_step(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
     with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
                   ) as part:
         save_file(tensors, part)
@@ -136,27 +158,32 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     with safe_open(path, "pt") as file:
         for name in file.keys():
             kind, where, *slot = name.split(" ")
+            like = weights[where] if kind == "model" else [*weights.values()][int(where)]
+            tensor = spread(file.get_tensor(name), like)
             if kind == "model":
-                weights[where].data.copy_(file.get_tensor(name))
+                like.data.copy_(tensor)
             else:
-                state.setdefault(int(where), {})[slot[0]] = file.get_tensor(name)
+                state.setdefault(int(where), {})[slot[0]] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return int(path.stem.split("-")[0])
 
 class Log:
     """log.jsonl: a line a step.  Lines of a phase from `first` on, of an earlier try, go."""
 
-    def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
+    def __init__(self, folder: Path, k: int, phase: str, first: int = 0, told: Iterable = ()):
         self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
         self.step, self.bar, self.shown, self.began = first, None, (), time.time()
-        write_jsonl(self.path, [line for line in read_jsonl(self.path, torn=True)
-                                if line["step"] < first or not self.where.items() <= line.items()])
+        lines = [line for line in read_jsonl(self.path, torn=True)
+                 if line["step"] < first or not self.where.items() <= line.items()]
+        write_jsonl(self.path, lines)
+        self.told, self.count = told, len(lines)
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
         title = "iteration {iteration} {phase}".format(**self.where)
         todo = range(self.step, count)
-        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step)
+        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step,
+                        disable=distributed.rank > 0)
         self.shown = shown
         for self.step in self.bar:
             yield self.step
@@ -164,7 +191,41 @@ class Log:
     def line(self, values: dict) -> None:
         """Append one line."""
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line | values) + "\n")
+        append(self.path, line | values)
+        self.count += 1
+        self.tell(values)
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
+
+    def tell(self, values: dict) -> None:
+        """Hand the numbers to TensorBoard and the like, at the line that the log has come to."""
+        for tell in self.told:
+            tell({f"{self.where['phase']}/{name}": value for name, value in values.items()
+                  if isinstance(value, (int, float))}, self.count)
+
+def trackers(folder: Path, config: dict) -> list[Callable[[dict, int], None]]:
+    """Who else is told: a function of named numbers and a step for each that was asked for."""
+    def tensorboard() -> Callable:
+        from torch.utils.tensorboard import SummaryWriter
+        board = SummaryWriter(folder / "tensorboard")
+
+        def tell(numbers: dict, step: int) -> None:
+            for name, value in numbers.items():
+                board.add_scalar(name, value, step)
+            board.flush()
+
+        return tell
+
+    def wandb() -> Callable:
+        import wandb
+        return wandb.init(project="tool-r0", name=folder.name, dir=folder, config=config).log
+
+    told = []
+    for make in (tensorboard, wandb):
+        try:
+            if config[make.__name__] and distributed.rank == 0:
+                told.append(make())
+        except ImportError:
+            name = make.__name__
+            raise Malformed(f"--{name} needs its package: pip install {name}") from None
+    return told

@@ -21,7 +21,6 @@ import functools
 import json
 import platform
 import random
-import shutil
 import signal
 import sys
 import zlib
@@ -34,6 +33,7 @@ import torch
 import transformers
 
 import curate
+import distributed
 import eval
 import generator
 import grpo
@@ -45,7 +45,8 @@ from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
 from player import Player
 from rollout import SAMPLERS, Rollout, UnusableModel
-from runfolder import (Log, in_pieces, load_step, locked, save_step, write_jsonl, write_whole)
+from runfolder import (Log, in_pieces, load_step, locked, remove, save_step, trackers,
+                       write_jsonl, write_whole)
 
 @dataclass
 class Config(GRPOConfig):
@@ -76,6 +77,8 @@ class Config(GRPOConfig):
     heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
     eval_tasks: int = option(100, "how many of them")
     save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
+    tensorboard: bool = option(False, "log to TensorBoard too, in the run folder")
+    wandb: bool = option(False, "log to Weights & Biases too, project tool-r0")
 
 # What differs for the model that ships: a million parameters learn in larger steps.
 TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=20,
@@ -88,11 +91,13 @@ CHOICES = {"sampler": sorted(SAMPLERS), "loss": ["grpo", "dr_grpo", "dapo"],
            "truncated": ["keep", "mask"], "guard": ["none", "repeats"],
            "weights": ["separate", "shared"], "difficulty": ["band", "cliff", "none"],
            "judge": ["on", "off"], "order": ["easy", "shuffled"]}
+READ = {"int": int, "float": float, "str": str,
+        "micro_batch": lambda text: 2**20 if text == "auto" else int(text)}  # more than a batch has
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
          "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 
-MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
+MAY_CHANGE = {"save_every", "shard", "tensorboard", "wandb"}  # the run stays the same run
 PIECE = 512  # completions that are kept together in an unfinished curation
 BAD_STEPS = 5  # so many in a row stop the run
 
@@ -103,7 +108,8 @@ def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
-    signal.signal(signal.SIGINT, run.stop)
+    if distributed.size == 1:  # several could not agree on when to stop
+        signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)
     for k in range(1, cfg.iterations + 1):
@@ -120,7 +126,8 @@ class Run:
 
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder, self.stopping = cfg, folder, False
-        self.player = lambda where: Player(where, cfg.device, cfg.sampler)
+        self.player = functools.partial(Player, device=cfg.device, sampler=cfg.sampler, frozen=True)
+        self.log = functools.partial(Log, folder, told=trackers(folder, asdict(cfg)))
 
     def stop(self, *_) -> None:
         """Ctrl-C: leave at the next moment at which nothing is lost; the second one: at once."""
@@ -162,7 +169,7 @@ class Run:
                 random.Random(self.cfg.seed).shuffle(selected)
             funnel = curate.funnel(candidates)
             write_jsonl(here / "candidates.jsonl", [c.to_json() for c in candidates])
-            Log(self.folder, k, "curate").line(
+            self.log(k, "curate").line(
                 {"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
                  "duplicates": funnel.get("duplicate", 0) / len(candidates),
                  "p": [c.p for c in usable]})
@@ -172,8 +179,7 @@ class Run:
                             "Raise --candidates or lower --tau, and go on with --set-changed.")
             write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
             print(report.alarms(self.folder, k, "curate"), end="")
-        for finished in here.glob("*.part.jsonl"):
-            finished.unlink()
+        remove(here.glob("*.part.jsonl"))
         return eval.load_tasks(here / "tasks.jsonl")
 
     def candidates(self, k: int, writer: Player, frozen: Player) -> list[curate.Candidate]:
@@ -221,11 +227,11 @@ class Run:
         steps_at = out.with_name(f"{role}.steps")
         if steps and not out.exists():
             with phase(f"iteration {k} {role}"):
-                player = self.player(start)
+                player = self.player(start, frozen=False)
                 self.grpo(k, role, player, steps_at, steps, turn, shown)
             player.save(out)
             print(report.alarms(self.folder, k, role), end="")
-        shutil.rmtree(steps_at, ignore_errors=True)
+        remove([steps_at])
         return str(out) if steps else start
 
     def grpo(self, k: int, role: str, player: Player, steps_at: Path, steps: int, turn: Callable,
@@ -233,9 +239,16 @@ class Run:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         cfg, bad = self.cfg, 0
         reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
+        if cfg.checkpointing:
+            player.model.gradient_checkpointing_enable()
+            player.model.train()
+        if cfg.shard:
+            player.shard(grpo.token_logprobs)
+            if cfg.beta:
+                distributed.shard(reference, grpo.token_logprobs)
         optimizer = torch.optim.AdamW(player.model.parameters(), cfg.lr,
                                       weight_decay=cfg.weight_decay)
-        log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
+        log = self.log(k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
             rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))
             totals = torch.tensor([part.total for part in parts]).view(-1, cfg.group)  # (N, G)
@@ -264,6 +277,7 @@ class Run:
                                    between=self.leave_if_asked)
             print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
+            self.log(k, "heldout").tell({"exact_match": sum(right) / len(right)})
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
                       ) -> tuple[list[rewards.GeneratorReward], dict[str, float]]:
@@ -320,9 +334,10 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     for f in fields(Config):
         values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
         notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
-        parser.add_argument(flag(f.name), type={"int": int, "float": float, "str": str}[f.type],
-                            choices=CHOICES.get(f.name), default=argparse.SUPPRESS,
-                            metavar=None if f.name in CHOICES else f.type.upper(),
+        kind = {"action": "store_true"} if f.type == "bool" else {
+            "type": READ[f.name if f.name in READ else f.type], "choices": CHOICES.get(f.name),
+            "metavar": None if f.name in CHOICES else f.type.upper()}
+        parser.add_argument(flag(f.name), default=argparse.SUPPRESS, **kind,
                             help=f"{f.metadata['help']} ({'; '.join(notes)})")
     parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
     parser.add_argument("--set-changed", action="store_true",
@@ -336,7 +351,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
         parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
         low, high = LEAST.get(f.name, 1 if f.type == "int" else 0), MOST.get(f.name, float("inf"))
-        if f.type != "str" and not low <= getattr(cfg, f.name) <= high:
+        if f.type in ("int", "float") and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
     return cfg, set_changed
 
@@ -356,8 +371,7 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
                             "delete the folder.")
         if changed:
             print(f"{folder} goes on, its unfinished phase from the start: {changed}")
-            for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
-                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+            remove([*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")])
         if "versions" in other:
             print(f"{folder} goes on with other versions, so not to the bit: it began with "
                   f"{found.get('versions')}, these are {versions}")
@@ -369,6 +383,10 @@ def main() -> int:
     cfg, set_changed = parse_arguments()
     again = "the same command goes on from the last checkpoint"
     try:
+        distributed.start(cfg.device)
+        if cfg.shard and distributed.size == 1:
+            raise Malformed("--shard needs several processes: torchrun --nproc_per_node 2 "
+                            "selfplay.py ...")
         with locked(Path("runs") / cfg.run):
             selfplay(cfg, open_folder(cfg, set_changed))
     except (Malformed, UnusableModel, Empty) as error:

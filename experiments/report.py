@@ -23,6 +23,7 @@ import eval
 from eval import aligned
 from experiments.audit import share_right
 from generator import Task
+from distributed import first_alone
 from player import Player
 from runfolder import becoming, read_jsonl, write_whole
 
@@ -154,6 +155,7 @@ def samples(folder: Path, last: int, answer: Callable) -> str:
                 f"  {what:<9}{json.dumps(value)}\n" for what, value in shown.items())
     return text
 
+@first_alone
 def picture(folder: Path) -> str:
     """Draw report.png if matplotlib is there; returns a line that says where it is."""
     try:
@@ -184,7 +186,7 @@ def picture(folder: Path) -> str:
 def write(folder: Path) -> str:
     """Write report, model card and picture; returns the table of accuracy and where they lie."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
-    players = [Player(where, cfg["device"], cfg["sampler"])
+    players = [Player(where, cfg["device"], cfg["sampler"], frozen=True)
                for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
 
     def answer(tasks: list[Task]) -> list[tuple[list, list]]:
