@@ -11,6 +11,7 @@ Shared out are the prompts to answer and the groups of an update.  The first pro
 import functools
 import json
 import os
+import signal
 import sys
 from typing import Callable, Iterable
 
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
+from tqdm import tqdm
 
 from ast_match import Malformed
 
@@ -33,8 +35,14 @@ def start(device: str) -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         rank, size = dist.get_rank(), dist.get_world_size()
+        signal.signal(signal.SIGTERM, lost)  # what torchrun sends when one has died
         if rank:  # of the others only errors are to be seen
             sys.stdout = open(os.devnull, "w")
+            tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+
+def lost(*_) -> None:
+    """Raise what ends this process where another one has ended."""
+    raise ConnectionError("another process of this run has ended; any number of them can go on")
 
 def share(items):
     """This process's items of a list or tensor; the processes take turns."""
@@ -46,7 +54,7 @@ def add(x: torch.Tensor) -> torch.Tensor:
         if size > 1:
             dist.all_reduce(x)
     except RuntimeError:
-        raise ConnectionError("another process of this run has ended") from None
+        lost()
     return x
 
 def gather(mine: list) -> list:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import distributed
 import solver
 from ast_match import Call, Malformed, exact_match
 from generator import Task
@@ -63,8 +62,7 @@ def complete(player: Player, tasks: list[Task], max_new_tokens: int, temperature
     # The longest first: too little memory shows at once.
     order = sorted(range(len(tasks)), key=lambda i: -len(chats[i][-1]["content"]))
     left = sum(task.id not in done for task in tasks)
-    with tqdm(total=left, unit="case", bar_format=BAR, leave=False,
-              disable=distributed.rank > 0) as bar:
+    with tqdm(total=left, unit="case", bar_format=BAR, leave=False) as bar:
         while order:  # batches do not depend on what is done: each keeps its own seed
             width = len(player.ids(chats[order[0]])) + max_new_tokens
             size = max(1, BATCH_TOKENS[player.model.device.type] // width)

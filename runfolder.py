@@ -27,9 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-import distributed
 from ast_match import Malformed, plain
-from distributed import first_alone, spread
+from distributed import first_alone, spread, to_write
 
 try:
     import fcntl
@@ -97,9 +96,6 @@ def remove(paths: Iterable[Path]) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; the system frees the lock of one that died."""
-    if distributed.rank:
-        yield  # the first process holds it
-        return
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+") as file:
         try:
@@ -136,15 +132,12 @@ def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> Non
     named = [(f"model {name}", p) for name, p in model.named_parameters()]
     named += [(f"optimizer {i} {slot}", x) for i, slots in optimizer.state_dict()["state"].items()
               for slot, x in slots.items()]
-    _write_step(folder, step, distributed.to_write(named))
-
-@first_alone
-def _write_step(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
-    with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
-                  ) as part:
-        save_file(tensors, part)
-    for old in sorted(folder.glob("*.safetensors"))[:-2]:
-        old.unlink()
+    if tensors := to_write(named):  # the others have none, and need not wait
+        with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
+                      ) as part:
+            save_file(tensors, part)
+        for old in sorted(folder.glob("*.safetensors"))[:-2]:
+            old.unlink()
 
 def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     """Restore the last state that is whole; returns after how many steps it was saved, or 0."""
@@ -176,14 +169,13 @@ class Log:
         lines = [line for line in read_jsonl(self.path, torn=True)
                  if line["step"] < first or not self.where.items() <= line.items()]
         write_jsonl(self.path, lines)
-        self.told, self.count = told, len(lines)
+        self.told, self.lines = told, len(lines)
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
         title = "iteration {iteration} {phase}".format(**self.where)
         todo = range(self.step, count)
-        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step,
-                        disable=distributed.rank > 0)
+        self.bar = tqdm(todo, title, count, leave=False, dynamic_ncols=True, initial=self.step)
         self.shown = shown
         for self.step in self.bar:
             yield self.step
@@ -192,40 +184,8 @@ class Log:
         """Append one line."""
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
         append(self.path, line | values)
-        self.count += 1
-        self.tell(values)
+        self.lines += 1
+        for tell in self.told:
+            tell(self.where["phase"], values, self.lines)
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
-
-    def tell(self, values: dict) -> None:
-        """Hand the numbers to TensorBoard and the like, at the line that the log has come to."""
-        for tell in self.told:
-            tell({f"{self.where['phase']}/{name}": value for name, value in values.items()
-                  if isinstance(value, (int, float))}, self.count)
-
-def trackers(folder: Path, config: dict) -> list[Callable[[dict, int], None]]:
-    """Who else is told: a function of named numbers and a step for each that was asked for."""
-    def tensorboard() -> Callable:
-        from torch.utils.tensorboard import SummaryWriter
-        board = SummaryWriter(folder / "tensorboard")
-
-        def tell(numbers: dict, step: int) -> None:
-            for name, value in numbers.items():
-                board.add_scalar(name, value, step)
-            board.flush()
-
-        return tell
-
-    def wandb() -> Callable:
-        import wandb
-        return wandb.init(project="tool-r0", name=folder.name, dir=folder, config=config).log
-
-    told = []
-    for make in (tensorboard, wandb):
-        try:
-            if config[make.__name__] and distributed.rank == 0:
-                told.append(make())
-        except ImportError:
-            name = make.__name__
-            raise Malformed(f"--{name} needs its package: pip install {name}") from None
-    return told

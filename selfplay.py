@@ -24,7 +24,7 @@ import random
 import signal
 import sys
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
@@ -41,12 +41,13 @@ import rewards
 import solver
 from ast_match import Malformed
 from experiments import report
+from experiments.trackers import trackers
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
 from player import Player
 from rollout import SAMPLERS, Rollout, UnusableModel
-from runfolder import (Log, in_pieces, load_step, locked, remove, save_step, trackers,
-                       write_jsonl, write_whole)
+from runfolder import (Log, in_pieces, load_step, locked, remove, save_step, write_jsonl,
+                       write_whole)
 
 @dataclass
 class Config(GRPOConfig):
@@ -127,7 +128,8 @@ class Run:
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder, self.stopping = cfg, folder, False
         self.player = functools.partial(Player, device=cfg.device, sampler=cfg.sampler, frozen=True)
-        self.log = functools.partial(Log, folder, told=trackers(folder, asdict(cfg)))
+        told = trackers(folder, asdict(cfg)) if distributed.rank == 0 else ()
+        self.log = functools.partial(Log, folder, told=told)
 
     def stop(self, *_) -> None:
         """Ctrl-C: leave at the next moment at which nothing is lost; the second one: at once."""
@@ -277,7 +279,6 @@ class Run:
                                    between=self.leave_if_asked)
             print(f"{report.name(k)}: held-out exact match {eval.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))
-            self.log(k, "heldout").tell({"exact_match": sum(right) / len(right)})
 
     def reward_drafts(self, frozen: Player, drafts: list[Draft], specs: list[Spec], seed: int
                       ) -> tuple[list[rewards.GeneratorReward], dict[str, float]]:
@@ -387,7 +388,7 @@ def main() -> int:
         if cfg.shard and distributed.size == 1:
             raise Malformed("--shard needs several processes: torchrun --nproc_per_node 2 "
                             "selfplay.py ...")
-        with locked(Path("runs") / cfg.run):
+        with locked(Path("runs") / cfg.run) if distributed.rank == 0 else nullcontext():
             selfplay(cfg, open_folder(cfg, set_changed))
     except (Malformed, UnusableModel, Empty) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)

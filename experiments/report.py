@@ -4,7 +4,7 @@ Made from the files of the run folder alone, so at any time again:
 
     python -m experiments.report runs/tiny
 
-Writes report.txt, a model card beside the last Solver and, where matplotlib is there, report.png.
+Writes report.txt, a model card beside each checkpoint and, where matplotlib is there, report.png.
 
 One line of its table of curation, and an alarm:
     iteration 2  212 of 1200 selected  1.4 arguments  ...
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -42,11 +43,29 @@ WORRY = {  # logged number -> least and most that is healthy, what it means othe
     "kl": (0, 1, "far from the base model; lower --lr or raise --beta"),
 }
 
-CARD = """A Solver: calls tools in the form of Tool-R0 (arXiv 2602.21320)
+CARD = """---
+base_model: {model}
+library_name: transformers
+tags: [tool-calling, grpo, self-play]
+---
+# {role} after iteration {k} of {iterations}
 
-Trained from {model} by self-play, {last} iterations, without human-made tasks.  Use it by
-`python solver.py --model FOLDER --tools tools.json "question"`; plain transformers loads it.
+Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
+them, both learn by GRPO; no human-made task.  {use}
+
+    {lines}
+
+Plain transformers loads it, with its tokenizer, chat template and all ids that end a turn.
+Made by commit {commit} with {versions}.  Settings:
+
+    {settings}
 """
+USE = {"solver": """It is asked for calls by
+
+    python solver.py --model FOLDER --tools tools.json "question"
+
+Share of the held-out tasks that it answers right as a whole:""",
+       "generator": "It writes tasks; what the Solver of this iteration learned from them:"}
 
 def name(k: int) -> str:
     """What iteration k is called; 0 is the base model."""
@@ -183,6 +202,20 @@ def picture(folder: Path) -> str:
         figure.savefig(part, dpi=110, format="png")
     return f"picture: {folder / 'report.png'}"
 
+def write_cards(folder: Path) -> None:
+    """Write a model card beside the weights of each player of each iteration."""
+    cfg, right = json.loads((folder / "config.json").read_text()), heldout(folder)
+    commit = subprocess.run(["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"],
+                            capture_output=True, text=True).stdout.strip() or "unknown"
+    for path in sorted(folder.glob("iter*/*/config.json")):
+        k, role = int(path.parts[-3].removeprefix("iter")), path.parts[-2]
+        lines = [f"{name(i):<13}{eval.describe([*right[i].values()])}" for i in {0, k} & {*right}]
+        settings = json.dumps({key: cfg[key] for key in cfg if key != "versions"}, indent=1)
+        write_whole(path.with_name("README.md"), CARD.format(
+            model=cfg["model"], iterations=cfg["iterations"], role=role.title(), k=k, use=USE[role],
+            lines="\n    ".join(lines), commit=commit, settings=settings.replace("\n", "\n    "),
+            versions=", ".join(f"{what} {n}" for what, n in cfg["versions"].items())))
+
 def write(folder: Path) -> str:
     """Write report, model card and picture; returns the table of accuracy and where they lie."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
@@ -199,8 +232,7 @@ def write(folder: Path) -> str:
     if (folder / f"iter{last}" / "tasks.jsonl").exists():
         parts.append(samples(folder, last, answer))
     write_whole(folder / "report.txt", "\n".join(parts))
-    write_whole(folder / f"iter{last}" / "solver" / "README.md", CARD.format(**cfg, last=last)
-                + parts[0] + "\nSettings: " + json.dumps(cfg) + "\n")
+    write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
 if __name__ == "__main__":

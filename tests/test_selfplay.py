@@ -6,17 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import selfplay
+import solver
 from ast_match import exact_match
 from eval import load_tasks
 from experiments import report
+from player import Player
 from runfolder import read_jsonl
 
 
@@ -69,6 +72,9 @@ def test_the_smoke_run_leaves_every_file_that_a_run_has(smoke):
         "iter1/solver/model.safetensors",
         "iter1/solver/tokenizer.json",
         "iter1/solver/README.md",
+        "iter1/generator/README.md",
+        "iter1/generator/chat_template.jinja",
+        "iter1/generator/generation_config.json",
         "report.txt",
     } <= names
     assert not [name for name in names if ".part" in name]
@@ -79,9 +85,22 @@ def test_the_end_of_a_run_names_the_gain_and_the_checkpoint(smoke):
     assert "trained Solver: runs/smoke/iter1/solver" in smoke[1]
 
 
-def test_the_trained_solver_loads_in_plain_transformers(smoke):
-    model = AutoModelForCausalLM.from_pretrained(smoke[0] / "runs/smoke/iter1/solver")
-    assert model.config.model_type == "llama"
+def test_the_trained_solver_answers_in_plain_transformers_as_it_does_here(smoke):
+    folder = smoke[0] / "runs/smoke/iter1/solver"
+    model, player = AutoModelForCausalLM.from_pretrained(folder), Player(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat = solver.prompt(load_tasks(ROOT / "tiny/heldout.jsonl")[0])
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out = model.generate(**ids, do_sample=False, max_new_tokens=200)[0, ids["input_ids"].shape[1]:]
+    assert out.tolist() == player.ask([chat], 1, 200, 0)[0].completion  # it stops by itself, too
+    assert model.generation_config.eos_token_id == player.end
+
+
+def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
+    for role in ("generator", "solver"):
+        card = (smoke[0] / f"runs/smoke/iter1/{role}/README.md").read_text()
+        for what in ("base_model: tiny", f"# {role.title()} after iteration 1 of 1", "of 16 =", "commit", '"lr"'):
+            assert what in card
 
 
 def test_both_players_have_moved_and_apart(smoke):
@@ -204,6 +223,32 @@ def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
         "! iteration 1 solver: truncated 0.5, above 0.2: "
         "completions hit the limit; raise --max-new-tokens\n"
     )
+
+
+def test_trackers_are_told_the_numbers_of_each_line(tmp_path, run_here, monkeypatch):
+    told, board = [], SimpleNamespace(flush=lambda: None)
+    board.add_scalar = lambda name, value, step: told.append((name, value, step))
+    log = lambda numbers, step: told.extend(("w " + name, x, step) for name, x in numbers.items())
+    init = lambda **options: SimpleNamespace(log=log)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda _: board))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    options = ["--eval-tasks", "4", "--iterations", "2", "--solver-steps", "1", "--generator-steps", "0"]
+    code, _, err = run_here(tmp_path, "--smoke", "--tensorboard", "--wandb", *options)
+    lines = read_jsonl(tmp_path / "runs/smoke/log.jsonl")
+    numbers = [("solver/reward", line["reward"], n) for n, line in enumerate(lines, 1) if line["phase"] == "solver"]
+    assert code == 0 and len(lines) == 4 and [x for x in told if x[0] == "solver/reward"] == numbers, err
+    assert [x for x in told if x[0] == "w solver/reward"] == [("w solver/reward", *x[1:]) for x in numbers]
+
+
+@pytest.mark.parametrize("name, module", [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(tmp_path, run_here, monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = run_here(tmp_path, "--smoke", f"--{name}")
+    assert code == 2 and f"pip install {name}" in err and len(err.splitlines()) == 1
+
+
+def test_micro_batch_auto_begins_with_the_whole_batch():
+    assert selfplay.parse_arguments(["--micro-batch", "auto"])[0].micro_batch > 10**5
 
 
 def test_out_of_memory_names_the_phase_and_what_takes_less(tmp_path, run_here, monkeypatch):
