@@ -157,7 +157,8 @@ class Decode:
             self._forward()  # libraries set themselves up here, not in the graph
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # only what this thread does is watched: NCCL's own thread looks at its events at any time
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             logits = self._forward()
 
         def replay() -> torch.Tensor:

@@ -316,9 +316,9 @@ def phase(what: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         why = str(error).splitlines()[0] if str(error) else "no more to be had"
-        raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
-                            "--beta (0: no reference model), name a smaller --model, and go on "
-                            "with --set-changed.") from None
+        raise UnusableModel(f"{what}: out of memory ({why}). Use --checkpointing, lower "
+                            "--max-new-tokens, --group or --beta (0: no reference model), name a "
+                            "smaller --model, and go on with --set-changed.") from None
 
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""

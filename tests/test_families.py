@@ -5,6 +5,7 @@ missing, one or several end ids, pad = end, tied and untied heads, more ids in t
 tokenizer, a template that thinks by itself, attention that the hand-written rollout cannot serve.
 """
 
+import json
 import random
 import shutil
 
@@ -99,6 +100,8 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here):  # no
     assert len(load_tasks(folder / "tasks.jsonl")) >= 1
     trained = Player(str(folder / "solver"))
     assert trained.model.config.model_type.startswith(family.lower())
+    saved = json.loads((folder / "solver/generation_config.json").read_text())["eos_token_id"]
+    assert saved == trained.end and len(saved) == (2 if family == "Llama" else 1)  # `generate` stops, too
 
 
 def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
