@@ -98,7 +98,7 @@ def check_size(text: str) -> None:
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise Malformed("nested too deep")
 
-def python(text: str) -> ast.expr:
+def syntax_tree(text: str) -> ast.expr:
     """The syntax tree of a Python expression; nothing is evaluated.  Raises one of UNREADABLE."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
@@ -106,7 +106,7 @@ def python(text: str) -> ast.expr:
 
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 _WORDS = {"True": "true", "False": "false", "None": "null"}
-_READERS = (json.loads, lambda text: ast.literal_eval(python(text)),
+_READERS = (json.loads, lambda text: ast.literal_eval(syntax_tree(text)),
             lambda text: json.loads(re.sub(r"\b(True|False|None)\b", lambda m: _WORDS[m[0]], text)))
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -129,7 +129,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def to_calls(value: Any, strict: bool = False) -> list[Call]:
     """Every call in a parsed value.  Items that are no call are skipped and names trimmed, for a
-    Solver's answer; what teaches is `strict`: names as they stand, a bad item spoils the list.
+    Solver's answer; a Generator's is `strict`: names as they stand, a bad item spoils the list.
 
     >>> to_calls([{"name": "f", "arguments": {"x": 1}}, 42, {"tool_name": "g", "y": 2}])
     [Call(name='f', arguments={'x': 1}), Call(name='g', arguments={'y': 2})]

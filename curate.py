@@ -45,7 +45,7 @@ def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
     return Candidate(id, spec, draft.task(id, spec.domain), next(iter(draft.reasons), None))
 
 def structural_reason(task: Task, spec: Spec) -> str | None:
-    """Why a readable task cannot be used, or None: its first flaw, later checks are not run."""
+    """The first flaw of a readable task, or None; later checks rely on the earlier ones."""
     return next((reason for failed, reason in _checks(task, spec) if failed), None)
 
 def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
@@ -125,7 +125,7 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:  # Sec. 3
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
     for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
-        domains = Counter(c.spec.domain for c in members)  # what is left over goes by id, not name
+        domains = Counter(c.spec.domain for c in members)  # by id, and so goes fill's remainder
         left = fill(int(share * size + 1e-9), domains)
         for c in members:
             left[c.spec.domain] -= 1

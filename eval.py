@@ -66,9 +66,9 @@ def complete(player: Player, tasks: list[Task], max_new_tokens: int, temperature
             yield from ((tasks[i].id, player.text(r)) for i, r in zip(todo, rollouts))
             bar.update(len(todo))
 
-def judge(player: Player, tasks: list[Task], max_new_tokens: int,
+def grade(player: Player, tasks: list[Task], max_new_tokens: int,
           between: Callable[[], None] = lambda: None) -> list[bool]:
-    """Whether the player's greedy answer to each task is right; `between` answers it may raise."""
+    """Whether the greedy answer to each task is right; `between` runs after each and may raise."""
     right, gold = {}, {task.id: task.calls for task in tasks}
     for id, text in complete(player, tasks, max_new_tokens):
         right[id] = exact_match(solver.parse(text).calls, gold[id])

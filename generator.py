@@ -54,10 +54,10 @@ Write a new task of your own in exactly this form: other tools, other values."""
 @dataclass(frozen=True)
 class Spec:
     """What the Generator is asked for: s = (d, c, m, n)."""
-    domain: str
-    context: str  # "single_turn" or "multi_turn"
-    menu_size: int
-    calls: int
+    domain: str  # d
+    context: str  # c: "single_turn" or "multi_turn"
+    menu_size: int  # m
+    calls: int  # n
 
 @dataclass(frozen=True)
 class Task:

@@ -4,9 +4,9 @@ Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3;
 al. 2025; dapo: Yu et al. 2025.
 
     A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
-    ratio = pi(token) / pi_old(token)
+    ratio = pi(token) / pi_old(token)                  pi in training, pi_old as it sampled
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
-    k3    = pi_ref / pi - log(pi_ref / pi) - 1         an estimate of the KL, never negative
+    k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
 With one update a batch, as in the paper, pi_old is pi: the ratio is 1 and only its gradient counts.
 Options that change nothing there (GSPO, CISPO) are left out; TRL's bnpo is dapo when the batch is
@@ -46,7 +46,7 @@ class GRPOConfig:
     """The settings of one GRPO step."""
     lr: float = option(1e-6, "learning rate of AdamW", "1e-6, Table 4")
     weight_decay: float = option(1e-2, "weight decay of AdamW", "1e-2, Table 4")
-    beta: float = option(1e-2, "weight of the KL; 0 saves the reference model", "1e-2, Table 4")
+    beta: float = option(1e-2, "weight of the KL; 0: no reference model", "1e-2, Table 4")
     clip_low: float = option(0.2, "the ratio is clipped below at 1 - this", "not given")
     clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
     loss: str = option("grpo", "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
@@ -98,7 +98,7 @@ def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     place = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
     of_row = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=model.device)
     prompts, prompt_mask, positions = left_pad(list(map(list, place)), model.device)
-    cache = DynamicCache(config=model.config)  # by position: its name differs between versions
+    cache = DynamicCache(config=model.config)  # passed by position: the name differs by version
     out = model.base_model(prompts, prompt_mask, positions, cache, use_cache=True)
     first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
     if ids.shape[1] == 1:

@@ -9,7 +9,7 @@ Our decisions, where the paper is silent or the released code differs from it:
   2. r_curr is the mean of its two parts, which fits the paper's Fig. 7.
   3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
   4. A task that fails a check in curate.py is not shown to the Solver: its r_curr is 0.
-  5. Values are searched as whole words, like there; but 5 does not stand in "5.5", -5 not in "5"
+  5. Values are searched as whole words, as in the paper; 5 does not stand in "5.5", -5 not in "5"
      and C not in "C++"; letters of every script count; 3.5 stands in "3.50".
   6. Left as in the paper, though a player can use it: a call without arguments, of a tool that
      requires none, gets all of r_valid; two calls that differ in the name alone are worth .8.
@@ -57,8 +57,8 @@ def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: 
                      ) -> GeneratorReward:
     """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all.
 
-    The paper pays each copy of a task in full.  `copies` is a guard that is not the paper's: so
-    many of the batch are this task (curate.copies) and share what one is worth.
+    The paper pays each copy of a task in full.  `copies`, a guard that is not the paper's, says how
+    many of the batch are this task (curate.copies): they share what is not for the form.
     """
     if is_placeholder(draft.blocks["question"] or ""):
         return GeneratorReward(0.0, 0.0)
@@ -109,7 +109,7 @@ _WORD = re.compile(rf"(?<!\w)(?<![0-9][.,])-?(?:{_NUMBER})(?![.,]?[0-9])|(?<!\w)
 def words(text: str, split: bool = False) -> str:
     """Lower-case words between blanks, "Three trips, 1,000.50 EUR" -> " 3 trips 1000.5 eur ".
 
-    With `split` 14.30 is two words, as it is when spelled 14:30, and so is the 1.000 of 1 000.
+    With `split` 14.30 is two words, like 14:30, and 1.000 is two, like 1 000.
     """
     text = normalize("NFKC", text[:MAX_QUESTION]).casefold().replace("\u2212", "-")
     text = re.sub(r"\bminus (?=[0-9])", "-", text)

@@ -29,7 +29,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
             "window, no soft cap), and this one is not: use --sampler hf")
-LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between two looks at who has finished: a GPU waits
+LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
 SPAN = 128  # ids whose probabilities are summed first when one is chosen
 BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
 
@@ -228,7 +228,7 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
     return groups, living_first[:, :width]
 
 def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): where the summed probabilities pass a random height.
+    """One id a row, (R, V) -> (R,): inverse CDF, where the sums pass a random height.
 
     First among sums of SPAN ids, then within one of them: a sum over all V ids in float64, which
     rare ids need, would cost more than some layers of the model.

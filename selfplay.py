@@ -43,7 +43,7 @@ from plumbing.runfolder import Log, in_pieces, load_step, save_step, write_jsonl
 
 @dataclass
 class Config(GRPOConfig):
-    """Everything that decides a run.  Defaults are the paper's, but for the length; see --help."""
+    """Everything that decides a run.  Defaults are the paper's, but for max_new_tokens."""
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -126,14 +126,14 @@ class Run:
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # once needed
+        cfg, load_frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # when needed
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
             rollouts = self.ask(player, map(generator.prompt, specs), cfg.group, seed)
             drafts = [generator.parse(player.text(r)) for r in rollouts]
             spec_of = [spec for spec in specs for _ in range(cfg.group)]
-            return rollouts, *self.reward_drafts(frozen(), drafts, spec_of, seed)
+            return rollouts, *self.reward_drafts(load_frozen(), drafts, spec_of, seed)
 
         steps = 0 if cfg.tasks else cfg.generator_steps
         return self.train(k, "generator", generator_at, steps, turn,
@@ -255,7 +255,7 @@ class Run:
         if not out.exists():
             tasks = eval.load_tasks(eval.heldout_file(self.cfg.heldout))[:self.cfg.eval_tasks]
             with enough_memory(f"evaluation of the {report.name(k)} Solver"):
-                right = eval.judge(self.player(solver_at), tasks, self.cfg.max_new_tokens,
+                right = eval.grade(self.player(solver_at), tasks, self.cfg.max_new_tokens,
                                    between=self.leave_if_asked)
             print(f"{report.name(k)}: held-out exact match {report.describe(right)}")
             write_whole(out, json.dumps([[task.id, ok] for task, ok in zip(tasks, right)]))

@@ -9,7 +9,7 @@ import ast
 import re
 from typing import Any
 
-from ast_match import UNREADABLE, Call, Malformed, Tool, check_size, plain, python
+from ast_match import UNREADABLE, Call, Malformed, Tool, check_size, plain, syntax_tree
 
 TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
 
@@ -22,7 +22,7 @@ def parse_python_calls(text: str) -> list[Call]:
     text = text.strip().strip("'")
     check_size(text)
     try:
-        body = python(text)
+        body = syntax_tree(text)
     except UNREADABLE:
         raise Malformed("not Python") from None
     for node in ast.walk(body):

@@ -169,7 +169,7 @@ def demo_eval() -> None:
     from experiments import intervals
     from plumbing.player import Player
     tasks = eval.load_tasks(eval.heldout_file("tiny"))[:12]
-    print("tiny, greedy:", intervals.describe(eval.judge(Player("tiny"), tasks, 96)))
+    print("tiny, greedy:", intervals.describe(eval.grade(Player("tiny"), tasks, 96)))
     for n in (20, 480):
         print("the interval narrows:", intervals.describe([True, False] * (n // 2)))
     mean, *ends = intervals.paired_difference([False, True] * 50, [True] * 20 + [False, True] * 40)

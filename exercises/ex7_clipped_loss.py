@@ -11,7 +11,7 @@ and pushes it no further; so is that of a bad token that became less likely by m
 the min: a bad token that became likelier is never let off, and a good one that became less likely
 neither.  With one update a batch, as in the paper, the ratio is 1 and nothing is clipped.
 
-The project's loss has a further term that holds the model near the base model; it is left out here.
+The project's loss has a further term that holds the model near its start; it is left out here.
 
 Worked example, low = high = .2.  A token with ratio 1.5: for A = 1 the loss is -min(1.5, 1.2) =
 -1.2, which is flat; for A = -1 it is -min(-1.5, -1.2) = 1.5, which is not.

@@ -39,7 +39,7 @@ WORRY = {  # logged number -> least and most that is healthy, what it means othe
     "skipped": (0, 0, "steps without a finite gradient; lower --lr"),
     "usable": (0.05, 1, "hardly any task can be read and obeys its spec; more --generator-steps"),
     "duplicates": (0, 0.3, "the Generator repeats itself; see --guard"),
-    "kl": (0, 1, "far from the base model; lower --lr or raise --beta"),
+    "kl": (0, 1, "far from the phase's start; lower --lr or raise --beta"),
 }
 
 CARD = """A Solver: calls tools in the form of Tool-R0 (arXiv 2602.21320)

@@ -219,7 +219,7 @@ def test_batches_keep_to_the_budget_and_start_with_the_longest(few, monkeypatch)
 
 def test_the_base_model_that_ships_is_weak_but_alive():
     cases = command.load_cases(ROOT / "tiny" / "heldout.jsonl")
-    right = eval.judge(Player(str(ROOT / "tiny")), cases[::3], 320)
+    right = eval.grade(Player(str(ROOT / "tiny")), cases[::3], 320)
     assert len(cases) >= 400 and 0.15 <= sum(right) / len(right) <= 0.45
 
 
