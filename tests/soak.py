@@ -4,8 +4,8 @@
 
 Prints the resident memory after each iteration; exit code 1 if the median of the second half of
 them is more than 5 % above that of the first half, the first three iterations left out.  The
-learning rate is so low that the players stay as they are: ones that agree with themselves would
-have nothing to learn, and end the run.
+players stay as they are, by a low learning rate, and get more tasks: where all answers of a phase
+are alike there is nothing to learn, which would end the run.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def main() -> int:
     selfplay.Run.evaluate = and_look
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        sys.argv = ["selfplay.py", "--smoke", "--lr", "1e-6", "--iterations", str(a.iterations)]
+        sys.argv = ["selfplay.py", "--smoke", "--lr", "1e-6", "--solver-prompts", "6",
+                    "--iterations", str(a.iterations)]
         if code := play.main():
             return code
     later, half = used[3:], (len(used) - 3) // 2
