@@ -3,9 +3,8 @@
     python tests/soak.py                   # 30 iterations of the smoke run, about 5 minutes
 
 Prints the resident memory after each iteration; exit code 1 if after the third one it ever is more
-than 5 % above what it was then.  The
-players stay as they are, by a low learning rate, and get more tasks: where all answers of a phase
-are alike there is nothing to learn, which would end the run.
+than 5 % above what it was then.  The players stay as they are, by a low learning rate, and get more
+tasks: where all answers of a phase are alike there is nothing to learn, which would end the run.
 """
 
 import argparse
