@@ -6,14 +6,16 @@ same greedy ids.  The hand-written one is faster: the samples of a prompt share 
     prefill   each prompt runs through the model once, left-padded, N prompts at a time
     decode    all R = N * G rows advance one token; each attends to its prompt's keys (stored once
               for the group) and to its own (a buffer allocated once, nothing is concatenated)
-    shrink    rows that have met an end id leave; a group without rows takes its prompt along
+    shrink    rows that have met an end id leave, once a quarter of all can; groups stay equally
+              wide, so a few stay as filler; a group without rows takes its prompt along
 
 The model's own forward is used as it is; only its attention function is exchanged, through the
 interface that transformers has for that.  What is sampled is what is trained on: temperature only,
 no top-k, no top-p, and the end token is part of the completion.
 
-Letters in shapes: N prompts, G samples a prompt, R = N * G rows, P prompt width, T new tokens,
-H heads, K key/value heads, h = H / K, D head size, V vocabulary.
+Letters in shapes: N prompts, G samples a prompt, R = N * G rows (all three shrink), P prompt width,
+T new tokens, H heads, K key/value heads, h = H / K, D head size, V vocabulary.  Prompt-major: the
+G rows of the first prompt, then those of the second.
 
 One raw example, of two groups of two rows: the second group has ended, and leaves the batch.
     >>> _survivors(torch.tensor([True, True, False, False]), group=2)
@@ -30,7 +32,7 @@ from transformers import AttentionInterface, PreTrainedModel
 UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
             "window, no soft cap), and this one is not: use --sampler hf")
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
-SPAN = 128  # ids whose probabilities are summed first when one is chosen
+SPAN = 128  # choose() first draws a span of so many ids, then an id in it
 BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
     decode = Decode(model, cache)
     position = positions[:, -1:].repeat_interleave(group, 0)  # (R, 1), of the newest token
     rows = torch.arange(len(logits), device=model.device)  # which completion a live row writes
-    written = torch.full((len(rows), max_new_tokens), -1, device=model.device)
+    written = torch.full((len(rows), max_new_tokens), -1, device=model.device)  # -1: nothing
     alive = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
         token = choose(logits, temperature, rng)  # (R,)
@@ -212,7 +214,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
             groups, members = kept
             going = (groups[:, None] * cache.group + members).flatten()
             rows, alive, token, position = (x[going] for x in (rows, alive, token, position))
-            cache.keep(groups, members)
+            cache.keep(groups, members)  # from here on cache.group may be less than `group`
         position = position + 1
         logits = decode(token[:, None], position, t)
     completions = [[i for i in row if i >= 0] for row in written.tolist()]
@@ -235,25 +237,29 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
     """
     if temperature == 0:
         return logits.argmax(-1)
-    weights = logits.float() / temperature
-    weights = weights.sub_(weights.amax(-1, keepdim=True)).exp_()  # in place: V is large
-    weights = F.pad(weights, (0, -weights.shape[1] % SPAN)).unflatten(1, (-1, SPAN))
+    R, V = logits.shape
+    weights = logits.new_zeros(R, -(-V // SPAN), SPAN, dtype=torch.float32)
+    real = weights.flatten(1)[:, :V].copy_(logits).div_(temperature)  # in place: V is large
+    real.sub_(real.amax(-1, keepdim=True)).exp_()
     spans = weights.sum(-1).double()  # (R, V / SPAN)
     heights = spans.cumsum(-1)
-    drawn = torch.rand(len(spans), 1, dtype=torch.float64, device=spans.device, generator=rng)
-    height = drawn * heights[:, -1:]
+    height = torch.rand(R, 1, dtype=torch.float64, device=rng.device, generator=rng)
+    height *= heights[:, -1:]
     # Where a model's weights are spoiled (NaN), no place is found: the last one is taken.
     span = torch.searchsorted(heights, height, right=True).clamp(max=spans.shape[1] - 1)  # (R, 1)
     share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
-    within = weights[torch.arange(len(span), device=span.device), span[:, 0]].double().cumsum(-1)
+    within = weights[torch.arange(R, device=span.device), span[:, 0]].double().cumsum(-1)
     place = torch.searchsorted(within, share.clamp(0, 1 - 1e-12) * within[:, -1:], right=True)
-    return (span * SPAN + place)[:, 0].clamp(max=logits.shape[1] - 1)
+    return (span * SPAN + place)[:, 0].clamp(max=V - 1)
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
               temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
               ) -> list[Rollout]:
-    """The same through `model.generate`: slower, for every model of transformers."""
+    """The same through `model.generate`: slower, for every model of transformers.
+
+    What a model's generation_config adds, such as a penalty, stays on; a Player's has nothing.
+    """
     torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
     how = dict(temperature=temperature, top_k=0, top_p=1.0) if temperature else {}
     rollouts, size, training = [], max(1, max_rows // group), model.training
