@@ -110,7 +110,7 @@ _READERS = (json.loads, lambda text: ast.literal_eval(syntax_tree(text)),
             lambda text: json.loads(re.sub(r"\b(True|False|None)\b", lambda m: _WORDS[m[0]], text)))
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A parsed value, if JSON and UTF-8 can carry it (a tuple as a list), else `Malformed`."""
+    """A parsed value, if JSON and UTF-8 can carry it, else `Malformed`."""
     if depth > MAX_DEPTH:  # brackets inside strings can hide nesting from parse_value's count
         raise Malformed("nested too deep")
     if isinstance(value, dict):
@@ -149,7 +149,7 @@ def _to_call(item: dict, strict: bool) -> Call | None:
         if isinstance(arguments, str):
             with suppress(Malformed):
                 arguments = parse_value(arguments)
-        if source is item and not isinstance(arguments, dict):  # they stand beside the name
+        if source is item and not isinstance(arguments, dict):  # they stand beside it
             arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name")}
         if isinstance(name, str) and name.strip() and isinstance(arguments, dict):
             return Call(name if strict else name.strip(), arguments)

@@ -76,7 +76,7 @@ def _fold(text: str) -> str:
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
 
 def copies(tasks: list[Task | None]) -> list[int]:
-    """For each task of a batch, how many of the batch ask its question, whatever the values."""
+    """For each task of a batch, how many ask its question, whatever values and tool names."""
     forms = [task and task.question for task in tasks]
     for i, task in enumerate(tasks):
         values = [str(v) for call in task.calls for v in call.arguments.values()] if task else []
@@ -95,7 +95,7 @@ def check(candidates: list[Candidate]) -> list[Candidate]:
     return list(first.values())
 
 def pass_rate(answers: Iterable[list[Call]], gold: list[Call]) -> float:
-    """p: the share of answers that equal the whole gold answer."""
+    """p, the paper's pass@K: the share of K answers that equal the gold one (not: one of K)."""
     verdicts = [exact_match(calls, gold) for calls in answers]
     return sum(verdicts) / len(verdicts)  # Sec. 3.2.1: pass@K
 
@@ -121,17 +121,18 @@ def fill(total: int, available: dict[str, int]) -> dict[str, int]:
         quota[min((n for n in quota if quota[n] < available[n]), key=quota.get)] += 1
     return quota
 
-def select(candidates: list[Candidate], size: int) -> list[Candidate]:  # Sec. 3.3
+def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
     for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
-        domains = Counter(c.spec.domain for c in members)  # by id, and so goes fill's remainder
+        domains = Counter(c.spec.domain for c in members)  # the first by id get the remainder
         left = fill(int(share * size + 1e-9), domains)
         for c in members:
             left[c.spec.domain] -= 1
             if left[c.spec.domain] < 0:
                 c.reason = "over quota"
-    return sorted((c for c in candidates if c.reason is None), key=lambda c: (-c.p, c.id))
+    return sorted((c for c in candidates if c.reason is None),
+                  key=lambda c: (-c.p, c.id))  # Sec. 3.3: easy to hard
 
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""

@@ -3,8 +3,8 @@
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 Our decisions:
   1. A task is kept as data and written anew for the Solver, so all menus have one form.
-  2. The prompt shows one example, of no domain and no benchmark that is used: with placeholders in
-     its place a model of 0.5 B parameters hardly ever kept to the form.
+  2. The prompt shows one example, of a domain that is not in DOMAINS.  With placeholders in its
+     place a model of 0.5 B parameters hardly ever kept the form.
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1): see SYSTEM.
 """

@@ -4,7 +4,7 @@ Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3;
 al. 2025; dapo: Yu et al. 2025.
 
     A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
-    ratio = pi(token) / pi_old(token)                  pi in training, pi_old as it sampled
+    ratio = pi(token) / pi_old(token)                  pi in training, pi_old before the first update
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
@@ -61,9 +61,9 @@ class GRPOConfig:
     micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
-    """Rewards minus the group's mean, over an unbiased std + 1e-4.  (N, G) -> (N, G)
+    """Rewards minus the group's mean, over std + 1e-4 of group or batch, or 1.  (N, G) -> (N, G)
 
-    A completion without a reward (NaN) is left out of mean and std; its advantage is 0.
+    A completion that could not be scored (NaN; no reward here does that) has advantage 0.
     """
     rewards = rewards.double()  # in float32 the mean of eight times 1.9 is not 1.9
     scored = ~rewards.isnan()
@@ -136,7 +136,7 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
            ) -> torch.Tensor:
-    """What these rows contribute to the batch's loss; `rows` and `tokens` count the whole batch."""
+    """What these rows add to the batch's loss; `rows`: all of it, `tokens`: those not masked."""
     per_row = (per_token * mask).sum(1)
     return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
             "dapo": per_row.sum() / tokens,  # mean of all tokens
@@ -147,9 +147,9 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
              old: dict[int, torch.Tensor] | None = None) -> tuple[dict, dict]:
     """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
-    advantage (R,).  `old`: row -> its log-probabilities when sampled, (length,); None: on policy.
-    Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and what
-    `old` has to be in a further update on these rollouts.
+    advantage (R,).  `old`: row -> its log-probabilities before the first update, (length,); None: on policy.
+    Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and `old` for
+    a further update on these rollouts.
     """
     kept = [i for i, r in enumerate(rollouts)
             if r.completion and (r.finished or cfg.truncated == "keep")]
@@ -195,7 +195,7 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
             break
         optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
-    return {"reward": rewards.mean().item(), "loss": sums["loss"], "grad_norm": norm,
+    return {"reward": rewards.nanmean().item(), "loss": sums["loss"], "grad_norm": norm,
             "skipped": float(skipped),
             "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
             "clip_share": sums["clipped"] / tokens,

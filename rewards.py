@@ -1,4 +1,4 @@
-"""The rewards of both players.  Pure functions; each returns its named parts.
+"""The rewards of both players.  Pure functions; the two totals keep their named parts.
 
 Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver:
     R_G = r_fmt + r_valid + r_curr,   r_curr = (r_diff + r_sem) / 2,   each part in [0, 1]
@@ -58,14 +58,14 @@ def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: 
     """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all.
 
     The paper pays each copy of a task in full.  `copies`, a guard that is not the paper's, says how
-    many of the batch are this task (curate.copies): they share what is not for the form.
+    many of the batch are this task (curate.copies): they share all parts but r_fmt.
     """
     if is_placeholder(draft.blocks["question"] or ""):
         return GeneratorReward(0.0, 0.0)
     return GeneratorReward(r_fmt(draft), r_valid(draft) / copies, diff / copies, sem / copies)
 
 def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
-    """A third each: all four blocks, the menu parses, the answer parses."""
+    """A third each: all four blocks, the menu parses, the answer parses; 0 without the first."""
     return (all(draft.blocks.values()) + (draft.tools is not None) + (draft.calls is not None)) / 3
 
 def r_valid(draft: Draft) -> float:
@@ -173,7 +173,7 @@ def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
     return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equal for the Solver's reward: "5" = 5 and "5.0" = 5.0; text up to runs of blanks."""
+    """Equal for r_acc, not for p and evaluation: "5" = 5, "5.0" = 5.0; text up to blanks."""
     if not {type(a), type(b)} <= {int, float, str}:  # a Boolean is no number
         return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
     x, y = _number(a), _number(b)

@@ -11,7 +11,8 @@ same greedy ids.  The hand-written one is faster: the samples of a prompt share 
 
 The model's own forward is used as it is; only its attention function is exchanged, through the
 interface that transformers has for that.  What is sampled is what is trained on: temperature only,
-no top-k, no top-p, and the end token is part of the completion.
+no top-k, no top-p, and the end token is part of the completion.  Chance comes in as `draws`
+(N, G, T), a number in [0, 1) for each token, so it does not matter who shares a batch.
 
 Letters in shapes: N prompts, G samples a prompt, R = N * G rows (all three shrink), P prompt width,
 T new tokens, H heads, K key/value heads, h = H / K, D head size, V vocabulary.  Prompt-major: the
@@ -65,17 +66,15 @@ class GroupCache:
         self.own: dict[int, tuple] = {}  # layer -> keys (N, K, G, D, T), values (N, K, G, T, D)
         self.slot = torch.zeros(1, dtype=torch.long, device=mask.device)  # of the newest token
         self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
-        # Added to scores: 0 where there is a token, -inf where there is none (yet).
-        self.hide_own = torch.full((new_tokens,), -torch.inf, device=mask.device)
-        self.hide_prompt = torch.where(mask, 0.0, -torch.inf)
+        # Added to scores, (N, P + T): 0 where there is a token, -inf where there is none (yet).
+        self.hide = F.pad(torch.where(mask, 0.0, -torch.inf), (0, new_tokens), value=-torch.inf)
 
     def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store the prompts and attend within them.  q (N, H, P, D), k and v (N, K, P, D)."""
         N, K, P, D = k.shape
         self.prompt[layer] = (k.mT.contiguous(), v.contiguous())  # else each product copies them
-        room = (N, K, self.group)
-        self.own[layer] = (k.new_zeros(*room, D, self.new_tokens),
-                           v.new_zeros(*room, self.new_tokens, D))
+        room, T = (N, K, self.group), self.new_tokens
+        self.own[layer] = (k.new_zeros(*room, D, T), v.new_zeros(*room, T, D))
         causal = self.mask.new_ones(P, P).tril()
         itself = causal.triu()  # so that padding has something to attend to
         allowed = (causal & self.mask[:, None]) | itself
@@ -92,23 +91,18 @@ class GroupCache:
         N, K, D, P = prompt_k.shape
         q = by_group(q.reshape(len(q), K, -1, D) * scale)  # (N, K, G, h, D)
         # The rows of a group are queries of one product: the prompt's keys are read once.
-        to_prompt = (q.reshape(N, K, -1, D) @ prompt_k).float()  # (N, K, G * h, P)
-        to_own = (q @ own_k).float()  # (N, K, G, h, width)
-        to_prompt += self.hide_prompt[:, None, None]
-        to_own += self.hide_own[:self.width]
-        # One softmax over both without joining them: a common maximum, a common sum.
-        rows = to_own.shape[:4]
-        top = torch.maximum(to_prompt.amax(-1).view(rows), to_own.amax(-1))  # (N, K, G, h)
-        to_prompt = to_prompt.sub_(top.view(N, K, -1, 1)).exp_()
-        to_own = to_own.sub_(top[..., None]).exp_()
-        total = to_prompt.sum(-1).view(rows) + to_own.sum(-1)
-        out = (to_prompt.to(q.dtype) @ prompt_v).view(q.shape) + to_own.to(q.dtype) @ own_v
-        out = out / total[..., None].to(q.dtype)
+        to_prompt = q.reshape(N, K, -1, D) @ prompt_k  # (N, K, G * h, P)
+        to_own = q @ own_k  # (N, K, G, h, width)
+        scores = torch.cat([to_prompt, to_own.flatten(2, 3)], -1).float()
+        scores += self.hide[:, None, None, :P + self.width]
+        shares = scores.softmax(-1).to(q.dtype)
+        out = (shares[..., :P] @ prompt_v).view(q.shape)
+        out += shares[..., P:].unflatten(2, q.shape[2:4]) @ own_v
         return out.transpose(1, 2).reshape(len(k), 1, -1, D)  # (R, 1, H, D)
 
     def keep(self, groups: torch.Tensor, members: torch.Tensor) -> None:
         """Go on with these groups (N,) and these `members` (N, G) of each."""
-        self.hide_prompt, self.group = self.hide_prompt[groups], members.shape[1]
+        self.hide, self.group = self.hide[groups], members.shape[1]
         pick = lambda x: x[groups[:, None], :, members].transpose(1, 2).contiguous()
         self.prompt = {i: (k[groups], v[groups]) for i, (k, v) in self.prompt.items()}
         self.own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
@@ -136,7 +130,7 @@ class Decode:
         """Token t of each row and its position, both (R, 1) -> logits (R, V)."""
         cache, kind = self.cache, token.device.type
         cache.slot.fill_(t)
-        cache.hide_own[t:t + 1].zero_()
+        cache.hide[:, cache.mask.shape[1] + t] = 0
         cache.width = min((t // BLOCK[kind] + 1) * BLOCK[kind], cache.new_tokens)
         if self.shape != (len(token), cache.width):
             self.shape, self.run = (len(token), cache.width), None  # frees the earlier graph
@@ -178,7 +172,7 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.inference_mode()
 def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-           temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
+           temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
            ) -> list[Rollout]:
     """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy."""
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
@@ -186,14 +180,15 @@ def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new
     with rollout_mode(model):
         for chosen in (by_length[i:i + size] for i in range(0, len(prompts), size)):
             batch = _sample_batch(model, [prompts[i] for i in chosen], group, max_new_tokens,
-                                  temperature, end, rng)
+                                  temperature, end, draws[chosen])
             done.update({i: batch[j * group:(j + 1) * group] for j, i in enumerate(chosen)})
     return [rollout for i in range(len(prompts)) for rollout in done[i]]
 
-def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) -> list[Rollout]:
+def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws
+                  ) -> list[Rollout]:
     look_every = LOOK_EVERY[model.device.type]
     ids, mask, positions = left_pad(prompts, model.device)
-    ends = torch.tensor(end, device=model.device)
+    ends, draws = torch.tensor(end, device=model.device), draws.flatten(0, 1).to(model.device)
     cache = GroupCache(mask, group, max_new_tokens)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
                    group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
@@ -205,7 +200,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, rng) 
     written = torch.full((len(rows), max_new_tokens), -1, device=model.device)  # -1: nothing
     alive = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
-        token = choose(logits, temperature, rng)  # (R,)
+        token = choose(logits, temperature, draws[rows, t])  # (R,)
         written[rows, t] = torch.where(alive, token, -1)
         alive &= ~torch.isin(token, ends)
         if t + 1 == max_new_tokens or (t % look_every == 0 and not alive.any()):
@@ -229,8 +224,8 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
     living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)
     return groups, living_first[:, :width]
 
-def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): inverse CDF, where the sums pass a random height.
+def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> torch.Tensor:
+    """One id a row, (R, V) -> (R,): inverse CDF, where the sums pass the height drawn, (R,).
 
     First among sums of SPAN ids, then within one of them: a sum over all V ids in float64, which
     rare ids need, would cost more than some layers of the model.
@@ -243,8 +238,7 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
     real.sub_(real.amax(-1, keepdim=True)).exp_()
     spans = weights.sum(-1).double()  # (R, V / SPAN)
     heights = spans.cumsum(-1)
-    height = torch.rand(R, 1, dtype=torch.float64, device=rng.device, generator=rng)
-    height *= heights[:, -1:]
+    height = drawn[:, None] * heights[:, -1:]
     # Where a model's weights are spoiled (NaN), no place is found: the last one is taken.
     span = torch.searchsorted(heights, height, right=True).clamp(max=spans.shape[1] - 1)  # (R, 1)
     share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
@@ -254,24 +248,26 @@ def choose(logits: torch.Tensor, temperature: float, rng: torch.Generator) -> to
 
 @torch.inference_mode()
 def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-              temperature: float, end: list[int], rng: torch.Generator, max_rows: int = 256
+              temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
               ) -> list[Rollout]:
-    """The same through `model.generate`: slower, for every model of transformers.
-
-    What a model's generation_config adds, such as a penalty, stays on; a Player's has nothing.
-    """
-    torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
-    how = dict(temperature=temperature, top_k=0, top_p=1.0) if temperature else {}
+    """The same through `model.generate`: slower, for every model of transformers."""
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
-    for batch in (prompts[i:i + size] for i in range(0, len(prompts), size)):
-        ids, mask, _ = left_pad([p for p in batch for _ in range(group)], model.device)
+    for first in range(0, len(prompts), size):
+        batch = [p for p in prompts[first:first + size] for _ in range(group)]
+        ids, mask, _ = left_pad(batch, model.device)
+        drawn = draws[first:first + size].flatten(0, 1).to(model.device)
+
+        def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            token = choose(logits, temperature, drawn[:, so_far.shape[1] - ids.shape[1]])
+            return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
+
         out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
-                             max_new_tokens=max_new_tokens, pad_token_id=end[0],
-                             do_sample=temperature > 0, **how)
-        for r, row in enumerate(out[:, ids.shape[1]:].tolist()):
+                             max_new_tokens=max_new_tokens, pad_token_id=end[0], do_sample=False,
+                             repetition_penalty=1.0, logits_processor=[only_ours])
+        for prompt, row in zip(batch, out[:, ids.shape[1]:].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
-            rollouts.append(Rollout(batch[r // group], row[:stop], row[stop - 1] in end))
+            rollouts.append(Rollout(prompt, row[:stop], row[stop - 1] in end))
     model.train(training)
     return rollouts
 

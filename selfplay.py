@@ -34,6 +34,7 @@ import generator
 import grpo
 import rewards
 import solver
+from curate import Candidate
 from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
@@ -43,7 +44,7 @@ from plumbing.runfolder import Log, in_pieces, load_step, save_step, write_jsonl
 
 @dataclass
 class Config(GRPOConfig):
-    """Everything that decides a run.  Defaults are the paper's, but for max_new_tokens."""
+    """Everything that decides a run.  Defaults are the paper's if it gives one, save max_new_tokens."""
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -67,7 +68,7 @@ class Config(GRPOConfig):
     judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on", "on off")
     order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
                         "easy shuffled")
-    tasks: str = option("", "JSONL file: train the Solver on these, without a Generator")
+    tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")
     guard: str = option("none", "repeats: copies in a batch share one reward (README, Rewards)", "",
                         "none repeats")
     tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
@@ -90,8 +91,6 @@ class Empty(Exception):
 
 def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
-    if cfg.tasks:
-        eval.load_tasks(Path(cfg.tasks))  # what is wrong in it shows at once
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
     signal.signal(signal.SIGINT, run.stop)
@@ -120,13 +119,13 @@ class Run:
         print("\nstopping where nothing is lost; Ctrl-C again leaves at once", file=sys.stderr)
 
     def leave_if_asked(self) -> None:
-        """Where a step or a piece of work has been written."""
+        """Called where a step or a piece of work is written, or is soon done again."""
         if self.stopping:
             raise KeyboardInterrupt
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, load_frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # when needed
+        cfg, load_frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # if needed
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
@@ -169,7 +168,7 @@ class Run:
             finished.unlink()
         return eval.load_tasks(here / "tasks.jsonl")
 
-    def candidates(self, k: int, writer: Player, frozen: Player) -> "list[curate.Candidate]":
+    def candidates(self, k: int, writer: Player, frozen: Player) -> list[Candidate]:
         """What the Generator proposes, each with its reason or with p; kept piece by piece."""
         cfg, here = self.cfg, self.folder / f"iter{k}"
 
@@ -178,7 +177,7 @@ class Run:
             seed = phase_seed(cfg.seed, k, f"write/{n}")
             return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1, seed)]
 
-        def rate(n: int, some: "list[curate.Candidate]") -> list[float]:
+        def rate(n: int, some: list[Candidate]) -> list[float]:
             self.leave_if_asked()
             seed = phase_seed(cfg.seed, k, f"rate/{n}")
             return self.pass_rates(frozen, [c.task for c in some], seed)
@@ -194,12 +193,14 @@ class Run:
         return candidates
 
     def train_solver(self, k: int, solver_at: str, tasks: list[Task]) -> str:
-        """Phase 3: GRPO on the curated tasks, easy to hard, and again from the start if too few."""
-        cfg = self.cfg
+        """Phase 3: GRPO on the curated tasks in their order, over and over if they are too few."""
+        cfg, size = self.cfg, self.cfg.solver_prompts
+        need = cfg.solver_steps * size
+        if len(tasks) > need:  # not the easiest alone, but evenly spread over the curriculum
+            tasks = [tasks[i * len(tasks) // need] for i in range(need)]
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
-            first = step * cfg.solver_prompts
-            batch = [tasks[i % len(tasks)] for i in range(first, first + cfg.solver_prompts)]
+            batch = [tasks[i % len(tasks)] for i in range(step * size, (step + 1) * size)]
             rollouts = self.ask(player, map(solver.prompt, batch), cfg.group, seed)
             gold = [task.calls for task in batch for _ in range(cfg.group)]
             return rollouts, [rewards.solver_reward(solver.parse(player.text(r)), calls)

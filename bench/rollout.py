@@ -34,12 +34,12 @@ def large() -> Qwen2ForCausalLM:
 
 def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
     """Name -> a run that samples GROUP completions of `new_tokens` of each prompt."""
-    rng = torch.Generator(model.device).manual_seed(0)
+    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
     ids, mask, _ = rollout.left_pad(prompts, model.device)
     common = dict(input_ids=ids, attention_mask=mask.long(), num_return_sequences=GROUP,
                   do_sample=True, top_k=0, max_new_tokens=new_tokens, eos_token_id=None,
                   pad_token_id=0)
-    return {"ours": lambda: rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, rng),
+    return {"ours": lambda: rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws),
             "generate": lambda: model.generate(**common),
             "static": lambda: model.generate(**common, cache_implementation="static",
                                              disable_compile=True)}
@@ -54,8 +54,8 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int) -> float:
         return choose(*arguments)
 
     rollout.choose = stamped
-    rng = torch.Generator(model.device).manual_seed(0)
-    rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, rng)
+    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
+    rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws)
     rollout.choose = choose
     steps = [b - a for a, b in zip(stamps, stamps[1:])]
     return measure.median(steps[-40:]) / measure.median(steps[40:80])

@@ -52,10 +52,11 @@ def our_step(model, tokenizer, prompts: list[str], new_tokens: int):
     """A function that makes one GRPO step of ours."""
     cfg = grpo.GRPOConfig(beta=0.0, max_new_tokens=new_tokens, micro_batch=16)
     optimizer = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
-    ids, rng = [tokenizer(p)["input_ids"] for p in prompts], torch.Generator().manual_seed(0)
+    ids, shape = [tokenizer(p)["input_ids"] for p in prompts], (len(prompts), GROUP, new_tokens)
 
     def step():
-        rollouts = rollout.sample(model, ids, GROUP, new_tokens, 1.0, NEVER, rng)
+        draws = torch.rand(shape, dtype=torch.float64)
+        rollouts = rollout.sample(model, ids, GROUP, new_tokens, 1.0, NEVER, draws)
         rewards = torch.tensor([reward(r.completion) for r in rollouts]).view(-1, GROUP)
         return grpo.step(model, optimizer, rollouts, rewards, cfg)
 

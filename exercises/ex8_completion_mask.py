@@ -40,7 +40,7 @@ def wanted(ids, end) -> torch.Tensor:
         device=torch.device("cpu"), training=False, eval=lambda: None, train=lambda mode: None,
         generate=lambda input_ids, **_: torch.cat([input_ids, ids], 1))
     rows, width = ids.shape
-    rollouts = sample_hf(model, [[0]] * rows, 1, width, 0, end, torch.Generator())
+    rollouts = sample_hf(model, [[0]] * rows, 1, width, 0, end, torch.rand(rows, 1, width))
     return torch.tensor([[t < len(r.completion) for t in range(width)] for r in rollouts])
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import eval
@@ -26,9 +27,10 @@ from experiments.intervals import aligned, describe, interval, paired_difference
 from generator import Task
 from plumbing.player import Player
 from plumbing.runfolder import becoming, read_jsonl, write_whole
+from rewards import GeneratorReward, SolverReward
 
-PARTS = {"generator": ("fmt", "valid", "diff", "sem", "usable"),  # phase -> what is drawn of it
-         "solver": ("fmt", "acc", "zero_advantage_groups")}
+PARTS = {"generator": (*(f.name for f in fields(GeneratorReward)), "usable"),  # what is drawn
+         "solver": (*(f.name for f in fields(SolverReward)), "zero_advantage_groups")}
 SHOWN = ("reward", "entropy", "kl", "clip_share", "grad_norm", "length", "truncated")
 COLUMNS = (*(f"arguments: {n}" for n in range(5)), "two calls", "menu to 4", "menu over 4")
 LAST = 5  # steps whose mean stands for a phase
@@ -210,4 +212,6 @@ def write(folder: Path) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "log.jsonl").exists():
         sys.exit("usage: python -m experiments.report RUN_FOLDER   (a folder that holds log.jsonl)")
+    if max(heldout(Path(sys.argv[1])), default=0) == 0:
+        sys.exit(f"{sys.argv[1]}: no iteration is finished yet; go on with the run first")
     print(write(Path(sys.argv[1])))

@@ -24,18 +24,20 @@ def main() -> None:
     parser.add_argument("--tools", required=True, help="JSON file with the menu")
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
     a = parser.parse_args()
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
     try:
         tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
-        player = Player(a.model, a.device)
+        player = Player(a.model, a.device, a.sampler)
+        chats = [solver.prompt(Task("", a.question, tools, []))]
+        text = player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0])
     except Malformed as reason:
         parser.error(f"{a.tools}: {reason}")
     except (OSError, UnicodeDecodeError, UnusableModel) as error:
         parser.error(str(error))
-    chats = [solver.prompt(Task("", a.question, tools, []))]
-    answer = solver.parse(player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0]))
+    answer = solver.parse(text)
     if not answer.calls:
         sys.exit(f"no call: {answer.reason}")
     print(json.dumps([call.to_json() for call in answer.calls]))

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import transformers
 
+import eval
 import selfplay
 from ast_match import Malformed
 from rollout import UnusableModel
@@ -100,6 +101,8 @@ def main() -> int:
     cfg, set_changed = parse_arguments()
     again = "the same command goes on from the last checkpoint"
     try:
+        if cfg.tasks and len(eval.load_tasks(Path(cfg.tasks))) < cfg.iterations:
+            raise Malformed(f"--tasks {cfg.tasks} has fewer tasks than there are --iterations.")
         with locked(Path("runs") / cfg.run):
             selfplay.selfplay(cfg, open_folder(cfg, set_changed))
     except (Malformed, UnusableModel, Empty) as error:

@@ -15,8 +15,8 @@ from typing import Iterable, Iterator
 import torch
 import transformers
 from jinja2 import TemplateError
-from transformers import (AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
-                          PreTrainedTokenizerBase)
+from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig,
+                          PreTrainedModel, PreTrainedTokenizerBase)
 
 from rollout import SAMPLERS, Rollout, UnusableModel, left_pad
 from plumbing.runfolder import becoming
@@ -73,6 +73,8 @@ class Player:
         named = self.model.generation_config.eos_token_id  # one, several, or none
         ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
         self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
+        # Nothing else is taken over: a penalty, for one, would sample what is not trained on.
+        self.model.generation_config = GenerationConfig(eos_token_id=self.end)
 
     def ids(self, chat: list[dict[str, str]]) -> list[int]:
         """A chat as ids, up to where the assistant begins to write."""
@@ -88,9 +90,10 @@ class Player:
     def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
             temperature: float, seed: int = 0) -> list[Rollout]:
         """`group` completions of each chat, prompt-major."""
-        rng = torch.Generator(self.model.device).manual_seed(seed)
-        prompts, model = list(map(self.ids, chats)), self.speaking()
-        return self.sampler(model, prompts, group, max_new_tokens, temperature, self.end, rng)
+        prompts, rng = list(map(self.ids, chats)), torch.Generator().manual_seed(seed)
+        draws = torch.rand(len(prompts), group, max_new_tokens, dtype=torch.float64, generator=rng)
+        return self.sampler(self.speaking(), prompts, group, max_new_tokens, temperature, self.end,
+                            draws)
 
     def speaking(self) -> PreTrainedModel:
         """The model that samples: on a GPU a bfloat16 copy, brought up to date with the weights."""
