@@ -131,8 +131,8 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
             left[c.spec.domain] -= 1
             if left[c.spec.domain] < 0:
                 c.reason = "over quota"
-    return sorted((c for c in candidates if c.reason is None),
-                  key=lambda c: (-c.p, c.id))  # Sec. 3.3: easy to hard
+    kept = [c for c in candidates if c.reason is None]
+    return sorted(kept, key=lambda c: (-c.p, c.id))  # Sec. 3.3: easy to hard
 
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""

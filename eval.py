@@ -24,12 +24,11 @@ from generator import Task
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
 
-HERE = Path(__file__).resolve().parent
 BATCH_TOKENS = {"cpu": 65_536, "cuda": 262_144}  # of prompts and completions, padding included
 
 def heldout_file(name: str) -> Path:
     """Where held-out tasks lie; "tiny": those of the base model that ships."""
-    return HERE / "tiny" / "heldout.jsonl" if name == "tiny" else Path(name)
+    return Path(__file__).with_name("tiny") / "heldout.jsonl" if name == "tiny" else Path(name)
 
 def load_tasks(path: Path) -> list[Task]:
     """The tasks of a JSONL file.  Raises `Malformed`, naming file and line."""

@@ -4,19 +4,18 @@ Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3;
 al. 2025; dapo: Yu et al. 2025.
 
     A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
-    ratio = pi(token) / pi_old(token)                  pi in training, pi_old before the first update
+    ratio = pi(token) / pi_old(token)                  pi: the model's probability, pi_old: before
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
-With one update a batch, as in the paper, pi_old is pi: the ratio is 1 and only its gradient counts.
-Options that change nothing there (GSPO, CISPO) are left out; TRL's bnpo is dapo when the batch is
-not split, and here no split changes anything.  Our decisions:
+With one update a batch, as in the paper, pi_old is pi: the ratio's value is 1, its gradient that of
+log pi.  Left out: GSPO and CISPO, without effect there; TRL's bnpo, dapo here.  Our decisions:
 
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient; its completions continue on its keys and
      values.  `shared=False` is the plain way, prompt and completion in one row: the same gradient.
-  3. A group whose rewards are all equal has advantage 0.  Where beta is 0 its rows are skipped; the
-     denominator keeps them.
+  3. A group whose rewards are all equal has advantage 0.  Where beta is 0 its rows are skipped, but
+     still count in the mean.
 
 Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden size, V vocabulary.
 
@@ -31,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 
+from plumbing import distributed
 from rollout import Rollout, left_pad
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
@@ -59,6 +59,7 @@ class GRPOConfig:
     max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
     micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
+    checkpointing: str = option("off", "on: less memory, slower updates", "", "off on")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over std + 1e-4 of group or batch, or 1.  (N, G) -> (N, G)
@@ -110,7 +111,7 @@ def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     return torch.cat([first, rest.last_hidden_state], 1)
 
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
-    """(M, E), (M,) -> (M,) log-probabilities and entropies; one chunk of (M, V) alive at a time."""
+    """Of M tokens, (M, E), (M,): log-probabilities and entropies, (M,), a chunk at a time."""
     def of_chunk(hidden, ids):
         logps = (head(hidden).float() / temperature).log_softmax(-1)
         with torch.no_grad():
@@ -136,7 +137,7 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
            ) -> torch.Tensor:
-    """What these rows add to the batch's loss; `rows`: all of it, `tokens`: those not masked."""
+    """These rows' part of the batch's loss; `rows`: of the whole batch, `tokens`: of those kept."""
     per_row = (per_token * mask).sum(1)
     return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
             "dapo": per_row.sum() / tokens,  # mean of all tokens
@@ -147,14 +148,15 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
              old: dict[int, torch.Tensor] | None = None) -> tuple[dict, dict]:
     """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
-    advantage (R,).  `old`: row -> its log-probabilities before the first update, (length,); None: on policy.
+    advantage (R,).  `old`: row -> log-probabilities before the first update, (length,), or None.
     Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and `old` for
     a further update on these rollouts.
     """
     kept = [i for i, r in enumerate(rollouts)
             if r.completion and (r.finished or cfg.truncated == "keep")]
     rows, tokens = len(rollouts), sum(len(rollouts[i].completion) for i in kept)
-    used, seen = [i for i in kept if advantage[i] != 0 or cfg.beta], {}
+    own, seen = distributed.own([r.prompt for r in rollouts]), {}  # all, where there is one process
+    used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
     # gradient checkpointing drops the cache that the shared way stands on
     shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
@@ -172,7 +174,7 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
                             ("clipped", clipped[mask]), ("tokens", mask)):
             sums[name] += value.sum().item()
-    return sums, old or seen
+    return sums, old or seen  # after the first update its own: there the ratio is 1
 
 def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
          rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
@@ -190,15 +192,15 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
                     raise
                 cfg.micro_batch = min(cfg.micro_batch, len(rollouts)) // 2
                 print(f"short of memory: --micro-batch is now {cfg.micro_batch}")
+        sums = distributed.add_up(model, sums)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
         if skipped := not math.isfinite(norm):  # such a step would spoil every weight
             break
         optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
     return {"reward": rewards.nanmean().item(), "loss": sums["loss"], "grad_norm": norm,
-            "skipped": float(skipped),
-            "entropy": sums["entropy"] / tokens, "kl": sums["kl"] / tokens,
-            "clip_share": sums["clipped"] / tokens,
+            "skipped": float(skipped), "entropy": sums["entropy"] / tokens,
+            "kl": sums["kl"] / tokens, "clip_share": sums["clipped"] / tokens,
             "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
             "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
             "length": sum(len(r.completion) for r in rollouts) / len(rollouts)}

@@ -34,7 +34,7 @@ UNSERVED = ("the hand-written rollout serves models whose every layer is plain a
             "window, no soft cap), and this one is not: use --sampler hf")
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
 SPAN = 128  # choose() first draws a span of so many ids, then an id in it
-BLOCK = {"cpu": 1, "cuda": 64}  # the cache is attended to in whole blocks: one graph for each
+BLOCK = {"cpu": 1, "cuda": 64}  # slots looked at grow by so many: a CUDA graph has a fixed shape
 
 @dataclass(frozen=True)
 class Rollout:
@@ -55,15 +55,13 @@ def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tens
     return ids, positions >= 0, positions.clamp(min=0)
 
 class GroupCache:
-    """Keys and values of N prompts, each stored once, and of the G rows that continue each.
-
-    Keys lie with the token last, as the product with a query reads them.
-    """
+    """Keys and values of N prompts, each stored once, and of the G rows that continue each."""
 
     def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
         self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
-        self.prompt: dict[int, tuple] = {}  # layer -> keys (N, K, D, P), values (N, K, P, D)
-        self.own: dict[int, tuple] = {}  # layer -> keys (N, K, G, D, T), values (N, K, G, T, D)
+        # layer -> keys and values; keys with the token last, as the product with a query reads them
+        self.prompt: dict[int, tuple] = {}  # (N, K, D, P), (N, K, P, D)
+        self.own: dict[int, tuple] = {}  # (N, K, G, D, T), (N, K, G, T, D)
         self.slot = torch.zeros(1, dtype=torch.long, device=mask.device)  # of the newest token
         self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
         # Added to scores, (N, P + T): 0 where there is a token, -inf where there is none (yet).
@@ -184,15 +182,14 @@ def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new
             done.update({i: batch[j * group:(j + 1) * group] for j, i in enumerate(chosen)})
     return [rollout for i in range(len(prompts)) for rollout in done[i]]
 
-def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws
-                  ) -> list[Rollout]:
+def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws):
     look_every = LOOK_EVERY[model.device.type]
     ids, mask, positions = left_pad(prompts, model.device)
     ends, draws = torch.tensor(end, device=model.device), draws.flatten(0, 1).to(model.device)
     cache = GroupCache(mask, group, max_new_tokens)
     logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
                    group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
-    if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:
+    if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:  # another attention
         raise UnusableModel(UNSERVED)
     decode = Decode(model, cache)
     position = positions[:, -1:].repeat_interleave(group, 0)  # (R, 1), of the newest token
@@ -225,10 +222,10 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
     return groups, living_first[:, :width]
 
 def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): inverse CDF, where the sums pass the height drawn, (R,).
+    """One id a row, (R, V) -> (R,): of the probabilities, laid end to end, that at `drawn` (R,).
 
-    First among sums of SPAN ids, then within one of them: a sum over all V ids in float64, which
-    rare ids need, would cost more than some layers of the model.
+    First its span of SPAN ids is found, then the id (inverse CDF): a sum over all V ids in float64,
+    which rare ids need, would cost more than some layers of the model.
     """
     if temperature == 0:
         return logits.argmax(-1)

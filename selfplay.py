@@ -18,13 +18,12 @@ import copy
 import functools
 import json
 import random
-import shutil
 import signal
 import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Callable
 
 import torch
 
@@ -34,17 +33,18 @@ import generator
 import grpo
 import rewards
 import solver
-from curate import Candidate
 from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
+from plumbing import distributed
 from plumbing.player import Player, enough_memory
+from plumbing.runfolder import (Log, in_pieces, load_step, remove, save_step, write_jsonl,
+                                write_whole)
 from rollout import Rollout
-from plumbing.runfolder import Log, in_pieces, load_step, save_step, write_jsonl, write_whole
 
 @dataclass
 class Config(GRPOConfig):
-    """Everything that decides a run.  Defaults are the paper's if it gives one, save max_new_tokens."""
+    """What decides a run.  Defaults are the paper's if it has one, but for max_new_tokens."""
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -60,7 +60,7 @@ class Config(GRPOConfig):
     probe: int = option(8, "Solver answers that measure difficulty, K", "8, Sec. 3.2.1")
     probe_temperature: float = option(0.7, "their temperature", "0.7, Sec. 3.2.1")
     candidates: int = option(10_000, "tasks the Generator proposes", "10,000, Sec. 4")
-    select: int = option(2000, "most tasks that are curated", "2,000, Sec. 4")
+    select: int = option(2000, "at most this many tasks are curated", "2,000, Sec. 4")
     weights: str = option("separate", "shared: one model plays both roles", "separate",
                           "separate shared")
     difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band",
@@ -71,7 +71,7 @@ class Config(GRPOConfig):
     tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")
     guard: str = option("none", "repeats: copies in a batch share one reward (README, Rewards)", "",
                         "none repeats")
-    tau: float = option(0.125, "least share of the K answers that is the gold answer", "not given")
+    tau: float = option(0.125, "smallest share of K answers that must be the gold one", "not given")
     heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
     eval_tasks: int = option(100, "how many of them")
     save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
@@ -93,13 +93,14 @@ def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
-    signal.signal(signal.SIGINT, run.stop)
+    if distributed.size == 1:  # several could not agree on when to stop
+        signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)
     for k in range(1, cfg.iterations + 1):  # Algorithm 1
         generator_at = run.train_generator(k, generator_at, solver_at)  # Sec. 3.2
         solver_at = generator_at if cfg.weights == "shared" else solver_at
-        tasks = run.curate(k, generator_at, solver_at)  # Sec. 3.3
+        tasks = run.curation(k, generator_at, solver_at)  # Sec. 3.3
         solver_at = run.train_solver(k, solver_at, tasks)  # Sec. 3.4
         generator_at = solver_at if cfg.weights == "shared" else generator_at
         run.evaluate(k, solver_at)
@@ -110,7 +111,9 @@ class Run:
 
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder, self.stopping = cfg, folder, False
-        self.player = lambda where: Player(where, cfg.device, cfg.sampler)
+        self.player = lambda where, frozen=True: Player(where, cfg.device, cfg.sampler, frozen)
+        self.ask = lambda player, chats, group, seed: player.ask(  # at the training temperature
+            chats, group, cfg.max_new_tokens, cfg.temperature, seed)
 
     def stop(self, *_) -> None:
         """Ctrl-C: leave at the next moment at which nothing is lost; the second one: at once."""
@@ -119,13 +122,13 @@ class Run:
         print("\nstopping where nothing is lost; Ctrl-C again leaves at once", file=sys.stderr)
 
     def leave_if_asked(self) -> None:
-        """Called where a step or a piece of work is written, or is soon done again."""
+        """Called where all so far is on the disk, or is soon done again."""
         if self.stopping:
             raise KeyboardInterrupt
 
     def train_generator(self, k: int, generator_at: str, solver_at: str) -> str:
         """Phase 1: GRPO on specs, the Solver frozen.  Returns where the trained Generator lies."""
-        cfg, load_frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # if needed
+        cfg, load_frozen = self.cfg, functools.cache(lambda: self.player(solver_at))  # on demand
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             specs = generator.sample_specs(seed, cfg.generator_prompts, cfg.p_large_menu)
@@ -138,12 +141,13 @@ class Run:
         return self.train(k, "generator", generator_at, steps, turn,
                           shown=("reward", "usable", "p", "entropy"))
 
-    def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
+    def curation(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
         here = self.folder / f"iter{k}"
-        if self.cfg.tasks:
+        if self.cfg.tasks:  # every iterations-th, from the k-th on
             return eval.load_tasks(Path(self.cfg.tasks))[k - 1::self.cfg.iterations]
         if not (here / "tasks.jsonl").exists():
+            log = Log(self.folder, k, "curate")
             with enough_memory(f"iteration {k} curation"):
                 candidates = self.candidates(k, self.player(generator_at), self.player(solver_at))
             usable = [c for c in candidates if c.reason is None]
@@ -152,7 +156,7 @@ class Run:
                 random.Random(self.cfg.seed).shuffle(selected)
             funnel = curate.funnel(candidates)
             write_jsonl(here / "candidates.jsonl", [c.to_json() for c in candidates])
-            Log(self.folder, k, "curate").line(
+            log.line(
                 {"candidates": len(candidates), "funnel": funnel, "selected": len(selected),
                  "duplicates": funnel.get("duplicate", 0) / len(candidates),
                  "p": [c.p for c in usable]})
@@ -164,11 +168,10 @@ class Run:
                             f"left: {counts}. {change}, and go on with --set-changed.")
             write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])
             print(report.alarms(self.folder, k, "curate"), end="")
-        for finished in here.glob("*.part.jsonl"):
-            finished.unlink()
+        remove(*here.glob("*.part.jsonl"))
         return eval.load_tasks(here / "tasks.jsonl")
 
-    def candidates(self, k: int, writer: Player, frozen: Player) -> list[Candidate]:
+    def candidates(self, k: int, writer: Player, frozen: Player) -> list[curate.Candidate]:
         """What the Generator proposes, each with its reason or with p; kept piece by piece."""
         cfg, here = self.cfg, self.folder / f"iter{k}"
 
@@ -177,7 +180,7 @@ class Run:
             seed = phase_seed(cfg.seed, k, f"write/{n}")
             return [writer.text(r) for r in self.ask(writer, map(generator.prompt, some), 1, seed)]
 
-        def rate(n: int, some: list[Candidate]) -> list[float]:
+        def rate(n: int, some: list[curate.Candidate]) -> list[float]:
             self.leave_if_asked()
             seed = phase_seed(cfg.seed, k, f"rate/{n}")
             return self.pass_rates(frozen, [c.task for c in some], seed)
@@ -197,7 +200,7 @@ class Run:
         cfg, size = self.cfg, self.cfg.solver_prompts
         need = cfg.solver_steps * size
         if len(tasks) > need:  # not the easiest alone, but evenly spread over the curriculum
-            tasks = [tasks[i * len(tasks) // need] for i in range(need)]
+            tasks = [tasks[i * len(tasks) // need] for i in range(need)]  # Sec. 3.3: in this order
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
             batch = [tasks[i % len(tasks)] for i in range(step * size, (step + 1) * size)]
@@ -215,20 +218,19 @@ class Run:
         steps_at = out.with_name(f"{role}.steps")
         if steps and not out.exists():
             with enough_memory(f"iteration {k} {role}"):
-                player = self.player(start)
-                self.grpo(k, role, player, steps_at, steps, turn, shown)
+                player = self.player(start, frozen=False)
+                self.optimize(k, role, player, steps_at, steps, turn, shown)
             player.save(out)
             print(report.alarms(self.folder, k, role), end="")
-        shutil.rmtree(steps_at, ignore_errors=True)
+        remove(steps_at)
         return str(out) if steps else start
 
-    def grpo(self, k: int, role: str, player: Player, steps_at: Path, steps: int, turn: Callable,
-             shown: tuple) -> None:
+    def optimize(self, k: int, role: str, player: Player, steps_at: Path, steps: int,
+                 turn: Callable, shown: tuple) -> None:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         cfg, bad = self.cfg, 0
         reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
-        optimizer = torch.optim.AdamW(player.model.parameters(), cfg.lr,
-                                      weight_decay=cfg.weight_decay)
+        optimizer = torch.optim.AdamW(player.trainable(cfg), cfg.lr, weight_decay=cfg.weight_decay)
         log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
             rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))
@@ -285,10 +287,6 @@ class Run:
                               cfg.probe_temperature, seed)
         answers = [solver.parse(frozen.text(r)).calls for r in rollouts]
         return [curate.pass_rate(answers[i * K:i * K + K], t.calls) for i, t in enumerate(tasks)]
-
-    def ask(self, player: Player, chats: Iterable, group: int, seed: int) -> list[Rollout]:
-        """`group` completions of each chat at the training temperature."""
-        return player.ask(chats, group, self.cfg.max_new_tokens, self.cfg.temperature, seed)
 
 def phase_seed(seed: int, k: int, what: str) -> int:
     """A seed that does not depend on what else ran in the process."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import transformers
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
+from experiments.report import commit
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict]:
@@ -37,9 +37,7 @@ def median(values) -> float:
 
 def machine() -> dict:
     """On what this was measured."""
-    commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"],
-                            capture_output=True, text=True).stdout.strip()
-    return {"commit": commit, "torch": torch.__version__, "transformers": transformers.__version__,
+    return {"commit": commit(), "torch": torch.__version__, "transformers": transformers.__version__,
             "python": platform.python_version(), "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu()}
 

@@ -3,7 +3,7 @@
     python bench/memory.py              # 8 completions of 1,000 tokens, vocabulary 151,936
 
 The shape is Qwen2.5-0.5B's with fewer layers (--layers), since the logits are the question here:
-in float32 all of them would take 4.9 GB at once, and their gradient as much again.
+in float32 all of them would take 4.5 GB (of 2**30 bytes) at once, and their gradient as much again.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def evaluate(a: Namespace) -> None:
     else:
         how = f"temperature {a.temperature}, seed {a.seed}" if a.temperature else "greedy"
         titles = [f"{name}, {how}, at most {a.max_new_tokens} new tokens" for name in names]
-        players = [Player(name, a.device, a.sampler) for name in names]  # a typo shows at once
+        players = [Player(name, a.device, a.sampler, frozen=True) for name in names]  # a typo shows at once
         files = [a.save, a.save and a.save.with_suffix(".compare.jsonl")]
         answers = [answer(player, cases, known, title, file, a)
                    for player, title, file in zip(players, titles, files)]

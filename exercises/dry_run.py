@@ -1,7 +1,7 @@
 """The loop with scripted players: `python selfplay.py --dry-run`.  No model, a few seconds.
 
 Prompts, parsing, rewards, advantages, curation, evaluation and report are the real code; a player
-writes by the tables below, and instead of an update the trained one has a line further down.  What
+writes by the tables below, and instead of an update the trained one takes the next line of a table.  What
 enters and leaves each phase is printed; the files are in runs/dry-run/.  A `breakpoint()` anywhere
 in the project stops it there.
 """
@@ -121,10 +121,10 @@ class DryRun(selfplay.Run):
                 print(f"    R {part.total:.2f} A {a:+.2f} = {values} | {gist(player.text(r))}")
         return out
 
-    def curate(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
+    def curation(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Curation, and the tasks that it leaves."""
         print(f"\n== iteration {k}, curation: in {generator_at}, {solver_at}")
-        tasks = super().curate(k, generator_at, solver_at)
+        tasks = super().curation(k, generator_at, solver_at)
         lines = (self.folder / f"iter{k}/candidates.jsonl").read_text().splitlines()
         p = {line["id"]: line["p"] for line in map(json.loads, lines)}
         for task in tasks:
@@ -137,12 +137,12 @@ def main() -> None:
                           generator_steps=1, generator_prompts=2, solver_steps=2, solver_prompts=4,
                           candidates=60, select=20, p_large_menu=0.2, eval_tasks=40)
     shutil.rmtree(Path("runs") / cfg.run, ignore_errors=True)
+    cfg.heldout = f"runs/{cfg.run}/heldout.jsonl"
     folder = play.open_folder(cfg, set_changed=False)
     author, rng = Scripted("iter1"), random.Random(7)
     drafts = [(spec, generator.parse(author.invent(generator.prompt(spec)[1]["content"], rng)))
               for spec in generator.sample_specs(7, 2 * cfg.eval_tasks)]
     tasks = [draft.task(f"heldout-{i}", spec.domain) for i, (spec, draft) in enumerate(drafts)]
-    cfg.heldout = str(folder / "heldout.jsonl")
     write_jsonl(Path(cfg.heldout), [task.to_json() for task in tasks if task])
     selfplay.Run, report.Player = DryRun, Scripted
     selfplay.selfplay(cfg, folder)

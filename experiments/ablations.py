@@ -65,28 +65,29 @@ def play(variant: str, seed: int, threads: int, results: Path) -> None:
     if path.exists():
         return
     flags = VARIANTS[variant][1].split()
-    subprocess.run([sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags],
-                   cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                   env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    done = subprocess.run([sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags],
+                          cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    if done.returncode:
+        print(f"{variant} {seed} ended with exit code {done.returncode}: "
+              f"{done.stderr.splitlines()[-1]}", flush=True)
+        return
     verdicts = report.heldout(ROOT / "runs" / run)
     log = report.log(ROOT / "runs" / run)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True,
-                            capture_output=True).stdout.strip()
     write_whole(path, json.dumps({
-        "variant": variant, "seed": seed, "flags": flags, "commit": commit, "threads": threads,
+        "variant": variant, "seed": seed, "flags": flags, "commit": report.commit(), "threads": threads,
         "seconds": sum(line["seconds"] for line in last_lines(log)),
         "accuracy": [sum(right.values()) / len(right) for right in verdicts.values()],
         "right": verdicts[max(verdicts)],
         "curation": [line for line in log if line["phase"] == "curate"],
-        "phases": last_lines(log)}))
+        "phases": [line for line in last_lines(log) if line["phase"] != "curate"]}))
     print(f"{variant} {seed}: {100 * sum(verdicts[0].values()) / len(verdicts[0]):.1f} -> "
           f"{', '.join(f'{100 * sum(r.values()) / len(r):.1f}' for r in verdicts.values())}",
           flush=True)
 
 def last_lines(log: list[dict]) -> list[dict]:
-    """The last line of each phase of GRPO."""
-    last = {(line["iteration"], line["phase"]): line for line in log if line["phase"] != "curate"}
-    return list(last.values())
+    """The last line of each phase."""
+    return list({(line["iteration"], line["phase"]): line for line in log}.values())
 
 def mean_sd(values: list[float]) -> str:
     """A mean and its standard deviation in percent, as text."""

@@ -4,7 +4,7 @@ Made from the files of the run folder alone, so at any time again:
 
     python -m experiments.report runs/tiny
 
-Writes report.txt, a model card beside the last Solver and, where matplotlib is there, report.png.
+Writes report.txt, a model card beside each checkpoint and, where matplotlib is there, report.png.
 
 One line of its table of curation, and an alarm:
     iteration 2  212 of 1200 selected  1.4 arguments  ...
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -22,12 +23,15 @@ from pathlib import Path
 
 import eval
 import solver
+from ast_match import Malformed
 from experiments.audit import share_right
 from experiments.intervals import aligned, describe, interval, paired_difference, wilson
 from generator import Task
-from plumbing.player import Player
+from plumbing.distributed import first_alone
+from plumbing.player import Player, enough_memory
 from plumbing.runfolder import becoming, read_jsonl, write_whole
 from rewards import GeneratorReward, SolverReward
+from rollout import UnusableModel
 
 PARTS = {"generator": (*(f.name for f in fields(GeneratorReward)), "usable"),  # what is drawn
          "solver": (*(f.name for f in fields(SolverReward)), "zero_advantage_groups")}
@@ -44,11 +48,29 @@ WORRY = {  # logged number -> least and most that is healthy, what it means othe
     "kl": (0, 1, "far from the phase's start; lower --lr or raise --beta"),
 }
 
-CARD = """A Solver: calls tools in the form of Tool-R0 (arXiv 2602.21320)
+CARD = """---
+base_model: {model}
+library_name: transformers
+tags: [tool-calling, grpo, self-play]
+---
+# {role} after iteration {k} of {iterations}
 
-Trained from {model} by self-play, {last} iterations, without human-made tasks.  Use it by
-`python solver.py --model FOLDER --tools tools.json "question"`; plain transformers loads it.
+Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
+them, both learn by GRPO; no human-made task.  {use}
+
+    {lines}
+
+Plain transformers loads it, with its tokenizer, chat template and all ids that end a turn.
+Made by commit {commit} with {versions}.  Settings:
+
+    {settings}
 """
+USE = {"solver": """It is asked for calls by
+
+    python solver.py --model FOLDER --tools tools.json "question"
+
+Share of the held-out tasks that it answers right as a whole:""",
+       "generator": "It writes tasks; what the Solver of this iteration learned from them:"}
 
 def name(k: int) -> str:
     """What iteration k is called; 0 is the base model."""
@@ -116,15 +138,16 @@ def curation(folder: Path) -> str:
     """
     text, cfg = "", json.loads((folder / "config.json").read_text())
     for line in log(folder, "curate"):
-        tasks = eval.load_tasks(folder / f"iter{line['iteration']}" / "tasks.jsonl")
+        curated = folder / f"iter{line['iteration']}" / "tasks.jsonl"
+        tasks = eval.load_tasks(curated) if curated.exists() else []
         count = {"arguments": [sum(len(call.arguments) for call in t.calls) for t in tasks],
                  "calls": [len(t.calls) for t in tasks], "tools": [len(t.tools) for t in tasks]}
         rates = sorted(Counter(line["p"]).items())
         text += (f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} "
                  f"selected, {len({t.question for t in tasks})} distinct questions; a task has "
-                 + ", ".join(f"{sum(n) / len(n):.2f} {what}" for what, n in count.items())
+                 + ", ".join(f"{sum(n) / max(1, len(n)):.2f} {what}" for what, n in count.items())
                  + (f"; {share_right(tasks):.2f} of the gold answers are right by program"
-                    if cfg["model"] == "tiny" else "")
+                    if cfg["model"] == "tiny" and tasks else "")
                  + "\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
                  + "\n  usable, by share of right answers: "
                  + ", ".join(f"{p:.2f}: {n}" for p, n in rates) + "\n")
@@ -157,6 +180,7 @@ def samples(folder: Path, last: int, answer: Callable) -> str:
                 f"  {what:<9}{json.dumps(value)}\n" for what, value in shown.items())
     return text
 
+@first_alone
 def picture(folder: Path) -> str:
     """Draw report.png if matplotlib is there; returns a line that says where it is."""
     try:
@@ -189,10 +213,33 @@ def picture(folder: Path) -> str:
         figure.savefig(part, dpi=110, format="png")
     return f"picture: {folder / 'report.png'}"
 
+def commit() -> str:
+    """The commit of this project, as far as git knows it."""
+    try:
+        said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent,
+                              capture_output=True, text=True)
+        return said.stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+def write_cards(folder: Path) -> None:
+    """Write a model card beside the weights of each player of each iteration."""
+    cfg, right = json.loads((folder / "config.json").read_text()), heldout(folder)
+    for path in sorted(folder.glob("iter*/*/config.json")):
+        k, role = int(path.parts[-3].removeprefix("iter")), path.parts[-2]
+        lines = [f"{name(i):<13}{describe([*right[i].values()])}"
+                 for i in sorted({0, k} & {*right})]
+        settings = json.dumps({key: cfg[key] for key in cfg if key != "versions"}, indent=1)
+        write_whole(path.with_name("README.md"), CARD.format(
+            model=cfg["model"], iterations=cfg["iterations"], role=role.title(), k=k, use=USE[role],
+            lines="\n    ".join(lines), commit=commit(), settings=settings.replace("\n", "\n    "),
+            versions=", ".join(f"{what} {n}" for what, n in cfg["versions"].items())))
+
+@enough_memory("the report")
 def write(folder: Path) -> str:
-    """Write report, model card and picture; returns the table of accuracy and where they lie."""
+    """Write report, model cards and picture; returns the table of accuracy and where they lie."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
-    players = [Player(where, cfg["device"], cfg["sampler"])
+    players = [Player(where, cfg["device"], cfg["sampler"], frozen=True)
                for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
 
     def answer(tasks: list[Task]) -> list[tuple[list, list]]:
@@ -205,8 +252,7 @@ def write(folder: Path) -> str:
     if (folder / f"iter{last}" / "tasks.jsonl").exists():
         parts.append(samples(folder, last, answer))
     write_whole(folder / "report.txt", "\n".join(parts))
-    write_whole(folder / f"iter{last}" / "solver" / "README.md", CARD.format(**cfg, last=last)
-                + parts[0] + "\nSettings: " + json.dumps(cfg) + "\n")
+    write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
 if __name__ == "__main__":
@@ -214,4 +260,7 @@ if __name__ == "__main__":
         sys.exit("usage: python -m experiments.report RUN_FOLDER   (a folder that holds log.jsonl)")
     if max(heldout(Path(sys.argv[1])), default=0) == 0:
         sys.exit(f"{sys.argv[1]}: no iteration is finished yet; go on with the run first")
-    print(write(Path(sys.argv[1])))
+    try:
+        print(write(Path(sys.argv[1])))
+    except (Malformed, UnusableModel, OSError) as error:
+        sys.exit(f"experiments.report: {error}")

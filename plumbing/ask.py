@@ -30,7 +30,7 @@ def main() -> None:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
     try:
         tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
-        player = Player(a.model, a.device, a.sampler)
+        player = Player(a.model, a.device, a.sampler, frozen=True)
         chats = [solver.prompt(Task("", a.question, tools, []))]
         text = player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0])
     except Malformed as reason:

@@ -7,8 +7,8 @@ on; 130: Ctrl-C.
 import argparse
 import json
 import platform
-import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -18,10 +18,13 @@ import transformers
 import eval
 import selfplay
 from ast_match import Malformed
+from experiments.trackers import tensorboard, tracker, wandb
 from rollout import UnusableModel
-from plumbing.runfolder import locked, write_whole
+from plumbing import distributed
+from plumbing.runfolder import Log, locked, remove, write_whole
 from selfplay import SMOKE, TINY, Config, Empty
 
+TRACKERS = (tensorboard, wandb)
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01,
          "probe_temperature": 0.01}
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
@@ -40,8 +43,8 @@ def rows(text: str) -> int:
     """A number of rows, or "auto": as many as there are, until memory is short."""
     return ALL_ROWS if text == "auto" else int(text)
 
-def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
-    """The command line as a Config, and whether --set-changed was given; --help is made from it."""
+def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool, list]:
+    """The command line: a Config, whether --set-changed was given, trackers.  Also makes --help."""
     parser = argparse.ArgumentParser(description=selfplay.__doc__, allow_abbrev=False,
                                      usage="selfplay.py [--help] [--OPTION VALUE ...]",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,8 +58,11 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
     parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
     parser.add_argument("--set-changed", action="store_true",
                         help="go on with a run although options were changed")
+    for make in TRACKERS:
+        parser.add_argument(flag(make.__name__), action="store_true", help=make.__doc__)
     given = vars(parser.parse_args(argv))
     set_changed = given.pop("set_changed")
+    told = [make for make in TRACKERS if given.pop(make.__name__)]
     smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
     cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
     cfg.run = cfg.run or Path(cfg.model).resolve().name
@@ -66,7 +72,7 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool]:
         low, high = LEAST.get(f.name, int(f.type is int)), MOST.get(f.name, ALL_ROWS)
         if f.type is not str and not low <= getattr(cfg, f.name) <= high:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
-    return cfg, set_changed
+    return cfg, set_changed, told
 
 def open_folder(cfg: Config, set_changed: bool) -> Path:
     """The run folder; one that holds a run of another configuration is refused unless told."""
@@ -88,8 +94,7 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
                             "delete the folder.")
         if changed:
             print(f"{folder} goes on, its unfinished phase from the start: {changed}")
-            for unfinished in [*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl")]:
-                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+            remove(*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl"))
         if "versions" in other:
             print(f"{folder} goes on with other versions, so not to the bit: it began with "
                   f"{found.get('versions')}, these are {versions}")
@@ -98,13 +103,17 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
 
 def main() -> int:
     """Run.  Exit code 2: bad input, no room; 3: a phase had nothing to work on; 130: Ctrl-C."""
-    cfg, set_changed = parse_arguments()
+    cfg, set_changed, told = parse_arguments()
     again = "the same command goes on from the last checkpoint"
     try:
         if cfg.tasks and len(eval.load_tasks(Path(cfg.tasks))) < cfg.iterations:
             raise Malformed(f"--tasks {cfg.tasks} has fewer tasks than there are --iterations.")
-        with locked(Path("runs") / cfg.run):
-            selfplay.selfplay(cfg, open_folder(cfg, set_changed))
+        distributed.start(cfg.device)
+        with locked(Path("runs") / cfg.run) if distributed.rank == 0 else nullcontext():
+            folder = open_folder(cfg, set_changed)
+            if distributed.rank == 0:
+                Log.told = [tracker(make, folder, asdict(cfg)) for make in told]
+            selfplay.selfplay(cfg, folder)
     except (Malformed, UnusableModel, Empty) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)
         return 3 if isinstance(error, Empty) else 2

@@ -18,11 +18,14 @@ from jinja2 import TemplateError
 from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig,
                           PreTrainedModel, PreTrainedTokenizerBase)
 
+from grpo import GRPOConfig
 from rollout import SAMPLERS, Rollout, UnusableModel, left_pad
+from plumbing.distributed import first_alone, gather, share
 from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
+SCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")  # in configs: see `trainable`
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 ROOT = Path(__file__).resolve().parent.parent
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -50,6 +53,8 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
         if bad := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
             raise ValueError(f"{len(bad)} weights are missing or not of the shape that config.json "
                              f"says, for one {bad[0]}")
+    except ConnectionError:  # the end of another process, not of this folder
+        raise
     except Exception as error:  # of any kind: a broken folder breaks transformers anywhere
         why = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise UnusableModel(
@@ -64,12 +69,15 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     return model.to(device).eval(), tokenizer
 
 class Player:
-    """A model, its tokenizer, and the sampler it speaks through."""
+    """One of the two players, or the judge."""
 
-    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand") -> None:
+    def __init__(self, name: str, device: str = "cpu", sampler: str = "hand",
+                 frozen: bool = False) -> None:
         self.model, self.tokenizer = load_model(name, device)
         self.sampler, self.copy = SAMPLERS[sampler], None
         self.dtype = torch.float32 if self.model.device.type == "cpu" else torch.bfloat16
+        if frozen:  # what is not trained needs no float32 weights to sample
+            self.model.to(self.dtype)
         named = self.model.generation_config.eos_token_id  # one, several, or none
         ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
         self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
@@ -89,11 +97,14 @@ class Player:
 
     def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
             temperature: float, seed: int = 0) -> list[Rollout]:
-        """`group` completions of each chat, prompt-major."""
+        """`group` completions of each chat, prompt-major; the processes share the prompts."""
         prompts, rng = list(map(self.ids, chats)), torch.Generator().manual_seed(seed)
         draws = torch.rand(len(prompts), group, max_new_tokens, dtype=torch.float64, generator=rng)
-        return self.sampler(self.speaking(), prompts, group, max_new_tokens, temperature, self.end,
-                            draws)
+        mine = self.sampler(self.speaking(), share(prompts), group, max_new_tokens, temperature,
+                            self.end, share(draws))
+        told = gather([[(r.completion, r.finished) for r in mine[i:i + group]]
+                       for i in range(0, len(mine), group)])
+        return [Rollout(prompt, *one) for prompt, some in zip(prompts, told) for one in some]
 
     def speaking(self) -> PreTrainedModel:
         """The model that samples: on a GPU a bfloat16 copy, brought up to date with the weights."""
@@ -105,6 +116,19 @@ class Player:
             spoken.copy_(trained.detach())
         return self.copy
 
+    def trainable(self, cfg: GRPOConfig) -> Iterator[torch.nn.Parameter]:
+        """The weights, unless the model changes its logits after the head: grpo.py does not."""
+        config = self.model.config.get_text_config()
+        for name in SCALED:
+            if getattr(config, name, None) not in (None, 1):
+                raise UnusableModel(f"a {config.model_type} model changes its logits by its "
+                                    f"{name}, which the loss does not: name a --model of another "
+                                    "family.")
+        if cfg.checkpointing == "on":
+            self.model.gradient_checkpointing_enable()
+            self.model.train()
+        return self.model.parameters()
+
     def text(self, rollout: Rollout) -> str:
         """A completion as text, without its end token."""
         ids = rollout.completion[:-1] if rollout.finished else rollout.completion
@@ -113,8 +137,10 @@ class Player:
     def digit_logits(self, chats: Iterable[list[dict[str, str]]]) -> torch.Tensor:
         """The logits of "1" to "5" as the first token of the answer, (N, 5); nothing is sampled."""
         digits = [self.tokenizer(d, add_special_tokens=False)["input_ids"][-1] for d in "12345"]
-        return next_token_logits(self.model, list(map(self.ids, chats)))[:, digits]  # Sec. 3.2.1
+        mine = next_token_logits(self.model, share(list(map(self.ids, chats))))[:, digits]
+        return torch.tensor(gather(mine.tolist())).view(-1, 5)  # Sec. 3.2.1
 
+    @first_alone
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
         with becoming(folder) as part:
@@ -138,9 +164,11 @@ def enough_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch has no type for a CPU without memory
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+        short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not short and "can't allocate memory" not in str(error):
             raise
         why = str(error).splitlines()[0] if str(error) else "no more to be had"
-        raise UnusableModel(f"{what}: out of memory ({why}). Lower --max-new-tokens, --group or "
-                            "--beta (0: no reference model), name a smaller --model, and go on "
-                            "with --set-changed.") from None
+        raise UnusableModel(f"{what}: out of memory ({why}). Lower --micro-batch, --group, "
+                            "--max-new-tokens or --beta (0: no reference model), use "
+                            "--checkpointing on, or name a smaller --model, and go on with "
+                            "--set-changed.") from None

@@ -1,6 +1,6 @@
 """The run folder: whatever lies in it is whole, and a run that was stopped goes on from it.
 
-    runs/NAME/config.json  log.jsonl  report.png  lock
+    runs/NAME/config.json  log.jsonl  report.txt  report.png  lock
     runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors      # while the phase is not finished
 
@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ast_match import Malformed, plain
+from plumbing.distributed import first_alone
 
 try:
     import fcntl
@@ -37,7 +38,7 @@ def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterat
     """Where to write a file or folder; it then gets the name `path`, or rename(it), as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    remove(part)  # what a kill has left
+    delete(part)  # what a kill has left
     try:
         yield part
         for written in [*part.rglob("*"), part]:
@@ -45,7 +46,7 @@ def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterat
         part.replace(rename(part) if rename else path)
         flush(path.parent)
     except (OSError, SafetensorError) as error:  # no room, for one: half a file only takes more
-        remove(part)
+        delete(part)
         raise OSError(f"{path}: {error}") from None
 
 def flush(path: Path) -> None:
@@ -55,10 +56,25 @@ def flush(path: Path) -> None:
         os.fsync(opened)
         os.close(opened)
 
-def remove(path: Path) -> None:
+def delete(path: Path) -> None:
     """Delete a file or a folder, if it is there."""
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
+@first_alone
+def remove(*paths: Path) -> None:
+    """Delete files and folders, by one process of all."""
+    for path in paths:
+        delete(path)
+
+@first_alone
+def append(path: Path, item: Any) -> None:
+    """Add a line to a JSONL file; it is on the disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(item) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+@first_alone
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     with becoming(path) as part:
@@ -68,22 +84,26 @@ def write_jsonl(path: Path, items: Iterable[Any]) -> None:
     """The same, one JSON value a line."""
     write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
 
-def read_jsonl(path: Path, read: Callable = lambda item: item, torn: bool = False) -> list:
+def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> list:
     """read(line) of each line of a JSONL file.  Raises `Malformed` naming file and line.
 
+    Without `read` a line is taken as it stands, NaN too, since we wrote it.
     `torn`: the file is appended to; it may not be there yet, and a kill may have cut off its end.
     """
     if torn and not path.exists():
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
+    except ConnectionError:  # the end of another process, not of this file
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
     items = []
     for n, line in enumerate(lines[:-1] if torn else lines, 1):
         try:
             if line.strip():
-                items.append(read(plain(json.loads(line))))
+                item = json.loads(line)
+                items.append(read(plain(item)) if read else item)
         except (ValueError, RecursionError) as error:  # Malformed is a ValueError
             raise Malformed(f"{path}, line {n}: {error}. Mend or delete the line.") from None
     return items
@@ -109,12 +129,9 @@ def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], li
     """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
     done = read_jsonl(path, torn=True)
     write_jsonl(path, done)
-    with open(path, "a") as file:
-        for n in range(len(done), -(-len(items) // size)):
-            done.append(work(n, items[n * size:(n + 1) * size]))
-            file.write(json.dumps(done[-1]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    for n in range(len(done), -(-len(items) // size)):
+        done.append(work(n, items[n * size:(n + 1) * size]))
+        append(path, done[-1])
     return [result for piece in done for result in piece]
 
 def digest(path: Path) -> str:
@@ -129,6 +146,7 @@ def digest(path: Path) -> str:
             sha.update(block)
     return sha.hexdigest()[:16]
 
+@first_alone
 def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
     """Keep the state after `step` steps, and the one before it."""
     tensors = {f"model {name}": p.detach() for name, p in model.named_parameters()}
@@ -161,12 +179,15 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
 
 class Log:
     """log.jsonl: a line a step.  Lines of a phase from `first` on, of an earlier try, go."""
+    told: list[Callable[[dict, int], None]] = []  # trackers, of each line and its number
 
     def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
         self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
         self.step, self.bar, self.shown, self.began = first, None, (), time.time()
-        write_jsonl(self.path, [line for line in read_jsonl(self.path, torn=True)
-                                if line["step"] < first or not self.where.items() <= line.items()])
+        lines = [line for line in read_jsonl(self.path, torn=True)
+                 if line["step"] < first or not self.where.items() <= line.items()]
+        write_jsonl(self.path, lines)
+        self.lines = len(lines)
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
@@ -179,7 +200,9 @@ class Log:
     def line(self, values: dict) -> None:
         """Append one line."""
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line | values) + "\n")
+        append(self.path, line | values)
+        self.lines += 1
+        for tell in self.told:
+            tell(line | values, self.lines)
         if self.bar is not None:
             self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})

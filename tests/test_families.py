@@ -5,6 +5,7 @@ missing, one or several end ids, pad = end, tied and untied heads, more ids in t
 tokenizer, a template that thinks by itself, attention that the hand-written rollout cannot serve.
 """
 
+import json
 import random
 import shutil
 
@@ -18,7 +19,10 @@ from test_selfplay import run_here  # noqa: F401, a fixture
 import generator
 import solver
 from eval import load_tasks
+from grpo import GRPOConfig
+from plumbing import ask
 from plumbing.player import Player
+from rollout import UnusableModel
 from tiny.make import TEXT, World, generator_text, solver_text
 
 SYSTEMLESS = (
@@ -114,3 +118,35 @@ def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
     make(tmp_path, "Gemma3", learned=False)
     code, _, err = run_here(tmp_path, "--smoke", "--model", str(tmp_path))
     assert code == 2 and "--sampler hf" in err
+
+
+def test_the_same_family_answers_a_single_question_by_the_other_sampler(tmp_path, monkeypatch, capsys):
+    make(tmp_path, "Gemma3", learned=False)
+    (tmp_path / "tools.json").write_text('[{"name": "f"}]')
+    command = ["solver.py", "Hi", "--model", str(tmp_path), "--tools", str(tmp_path / "tools.json")]
+    for more, what in ([], "--sampler hf"), (["--sampler", "hf", "--max-new-tokens", "4"], "no call"):
+        monkeypatch.setattr("sys.argv", command + more)
+        with pytest.raises(SystemExit) as left:
+            ask.main()
+        assert what in capsys.readouterr().err + str(left.value.code)
+
+
+def test_a_penalty_of_the_checkpoint_is_not_taken_over_and_all_end_ids_are_saved(tmp_path):
+    make(tmp_path, "Llama", learned=False)
+    written = {"repetition_penalty": 1.3, "eos_token_id": [0, 2]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(written))
+    player = Player(str(tmp_path))
+    player.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved/generation_config.json").read_text())
+    assert saved["eos_token_id"] == player.end and {0, 2} <= set(player.end)
+    assert "repetition_penalty" not in saved
+
+
+def test_a_model_that_scales_its_logits_is_not_trained_on_a_loss_that_does_not(tmp_path):
+    make(tmp_path, "Llama", learned=False)
+    player = Player(str(tmp_path))
+    cfg = GRPOConfig(checkpointing="on")
+    assert len(list(player.trainable(cfg))) > 5 and player.model.is_gradient_checkpointing
+    player.model.config.logit_scale = 0.0625  # as Cohere's
+    with pytest.raises(UnusableModel, match="logit_scale"):
+        player.trainable(cfg)

@@ -6,18 +6,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import selfplay
+import solver
 from ast_match import exact_match
 from eval import load_tasks
 from experiments import report, walkthrough
+from generator import Task
 from plumbing import play
+from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
 
 
@@ -81,9 +85,22 @@ def test_the_end_of_a_run_names_the_gain_and_the_checkpoint(smoke):
     assert "trained Solver: runs/smoke/iter1/solver" in smoke[1]
 
 
-def test_the_trained_solver_loads_in_plain_transformers(smoke):
-    model = AutoModelForCausalLM.from_pretrained(smoke[0] / "runs/smoke/iter1/solver")
-    assert model.config.model_type == "llama"
+def test_the_trained_solver_answers_in_plain_transformers_as_it_does_here(smoke):
+    folder = smoke[0] / "runs/smoke/iter1/solver"
+    model, player = AutoModelForCausalLM.from_pretrained(folder), Player(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat = solver.prompt(load_tasks(ROOT / "tiny/heldout.jsonl")[0])
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    out = model.generate(**ids, do_sample=False, max_new_tokens=200)[0, ids["input_ids"].shape[1]:]
+    assert out.tolist() == player.ask([chat], 1, 200, 0)[0].completion  # it stops by itself, too
+    assert model.generation_config.eos_token_id == player.end
+
+
+def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
+    for role in ("generator", "solver"):
+        card = (smoke[0] / f"runs/smoke/iter1/{role}/README.md").read_text()
+        for what in ("base_model: tiny", f"# {role.title()} after iteration 1 of 1", "of 16 =", "commit", '"lr"'):
+            assert what in card
 
 
 def test_both_players_have_moved_and_apart(smoke):
@@ -192,6 +209,36 @@ def test_a_solver_can_be_trained_on_the_tasks_of_a_file(tmp_path, run_here):
     assert code == 0 and left == ["heldout.json", "solver"], err
 
 
+@pytest.mark.parametrize(
+    "count, asked", [(3, [[0, 1], [2, 0]]), (4, [[0, 1], [2, 3]]), (10, [[0, 2], [5, 7]])]
+)
+def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(monkeypatch, tmp_path, count, asked):
+    run = selfplay.Run(selfplay.Config(solver_steps=2, solver_prompts=2, group=1), tmp_path)
+    monkeypatch.setattr(run, "train", lambda k, role, at, steps, turn, shown: turn)
+    monkeypatch.setattr(selfplay.solver, "prompt", lambda task: seen.append(int(task.id)))
+    monkeypatch.setattr(run, "ask", lambda player, chats, group, seed: [] if list(chats) else [])
+    turn, batches = run.train_solver(1, "", [Task(str(i), "", [], []) for i in range(count)]), []
+    for step in range(2):
+        seen = []
+        turn(None, step, 0)
+        batches.append(seen)
+    assert batches == asked
+
+
+def test_too_few_tasks_for_the_iterations_are_refused(tmp_path, run_here):
+    shutil.copy(ROOT / "tiny/heldout.jsonl", tmp_path / "mine.jsonl")
+    lines = (tmp_path / "mine.jsonl").read_text().splitlines(keepends=True)[:2]
+    (tmp_path / "mine.jsonl").write_text("".join(lines))
+    code, _, err = run_here(tmp_path, "--tasks", str(tmp_path / "mine.jsonl"))
+    assert code == 2 and "mine.jsonl has fewer tasks than there are --iterations" in err
+
+
+def test_a_report_of_a_run_without_a_finished_iteration_says_so(tmp_path):
+    (tmp_path / "log.jsonl").touch()
+    done = subprocess.run([sys.executable, "-m", "experiments.report", tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "no iteration is finished yet" in done.stderr
+
+
 def test_the_report_has_the_funnel_the_difficulty_and_answers_of_both_solvers(smoke):
     text = (smoke[0] / "runs/smoke/report.txt").read_text()
     for what in ("two calls", "menu over 4", "funnel:", "distinct questions", "entropy"):
@@ -228,6 +275,28 @@ def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
     )
 
 
+def test_trackers_are_told_the_numbers_of_each_line(tmp_path, run_here, monkeypatch):
+    told, board = [], SimpleNamespace(flush=lambda: None)
+    board.add_scalar = lambda name, value, step: told.append((name, value, step))
+    log = lambda numbers, step: told.extend(("w " + name, x, step) for name, x in numbers.items())
+    init = lambda **options: SimpleNamespace(log=log)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda _: board))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    options = ["--eval-tasks", "4", "--iterations", "2", "--solver-steps", "1", "--generator-steps", "0"]
+    code, _, err = run_here(tmp_path, "--smoke", "--tensorboard", "--wandb", *options)
+    lines = read_jsonl(tmp_path / "runs/smoke/log.jsonl")
+    numbers = [("solver/reward", line["reward"], n) for n, line in enumerate(lines, 1) if line["phase"] == "solver"]
+    assert code == 0 and len(lines) == 4 and [x for x in told if x[0] == "solver/reward"] == numbers, err
+    assert [x for x in told if x[0] == "w solver/reward"] == [("w solver/reward", *x[1:]) for x in numbers]
+
+
+@pytest.mark.parametrize("name, module", [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(tmp_path, run_here, monkeypatch, name, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = run_here(tmp_path, "--smoke", f"--{name}")
+    assert code == 2 and f"pip install {name}" in err and len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "error, why",
     [
@@ -259,6 +328,19 @@ def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(tmp_path, r
     code, _, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4")
     assert code == 130 and "the same command goes on" in err
     assert not (tmp_path / "runs/smoke/iter0").exists()
+
+
+def test_one_step_without_a_finite_gradient_is_left_out_and_the_log_can_be_read_again(
+    tmp_path, run_here, monkeypatch
+):
+    clip, steps = torch.nn.utils.clip_grad_norm_, iter(range(99))
+    once = lambda *given: torch.tensor(torch.nan) if next(steps) == 1 else clip(*given)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", once)
+    code, out, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4")
+    assert code == 0 and out.count("step 1 has no finite gradient, left out") == 1, err
+    shutil.rmtree(tmp_path / "runs/smoke/iter1/solver")
+    code, out, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4")
+    assert code == 0 and "! iteration 1 generator: skipped 0.5" in (tmp_path / "runs/smoke/report.txt").read_text()
 
 
 def test_five_steps_without_a_finite_gradient_end_the_run_and_the_last_state_is_kept(
@@ -331,12 +413,12 @@ def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
 
 
 def test_micro_batch_auto_is_the_whole_batch():
-    cfg, _ = play.parse_arguments(["--micro-batch", "auto"])
+    cfg, *_ = play.parse_arguments(["--micro-batch", "auto"])
     assert cfg.micro_batch >= cfg.group * cfg.solver_prompts
 
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
-    cfg, _ = play.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
+    cfg, *_ = play.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
     assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
         4,
         1e-6,
