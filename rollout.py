@@ -131,12 +131,12 @@ class Decode:
         cache.hide[:, cache.mask.shape[1] + t] = 0
         cache.width = min((t // BLOCK[kind] + 1) * BLOCK[kind], cache.new_tokens)
         if self.shape != (len(token), cache.width):
-            self.shape, self.run = (len(token), cache.width), None  # frees the earlier graph
+            self.shape, self.replay = (len(token), cache.width), None  # frees the earlier graph
             self.token, self.position = token.clone(), position.clone()  # what a graph reads
-            self.run = self._captured() if kind == "cuda" else self._forward
+            self.replay = self._captured() if kind == "cuda" else None  # no cycle keeps the cache
         self.token.copy_(token)
         self.position.copy_(position)
-        return self.run()
+        return self.replay() if self.replay else self._forward()
 
     def _forward(self) -> torch.Tensor:
         return self.model(input_ids=self.token, position_ids=self.position, use_cache=False,

@@ -1,5 +1,8 @@
 """The hand-written rollout: the same greedy ids as `generate`, and honest sampling."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import random_model
@@ -135,6 +138,19 @@ def test_a_model_left_in_train_mode_with_checkpointing_still_rolls_out_right(mod
     model.train()
     assert sample(model, RAGGED, 1, 12, 0, [2], draws(1, 12)) == right
     assert model.training and model.config._attn_implementation == "sdpa"  # put back
+
+
+def test_the_cache_is_gone_when_a_rollout_is_over(model, monkeypatch):
+    caches, init = [], rollout.GroupCache.__init__
+    watched = lambda cache, *given: (caches.append(weakref.ref(cache)), init(cache, *given))[1]
+    monkeypatch.setattr(rollout.GroupCache, "__init__", watched)
+    gc.collect()
+    gc.disable()  # only what nothing refers to goes
+    try:
+        sample(model, RAGGED, 2, 8, 1.0, [2], draws(2, 8), max_rows=4)
+        assert len(caches) > 1 and [cache() for cache in caches] == [None] * len(caches)
+    finally:
+        gc.enable()
 
 
 def test_attention_that_the_hand_written_path_cannot_serve_is_refused_with_a_hint():
