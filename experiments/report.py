@@ -255,12 +255,16 @@ def write(folder: Path) -> str:
     write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "log.jsonl").exists():
+def main(argv: list[str]) -> None:
+    """The command: write the report of one run again."""
+    if len(argv) != 1 or not (Path(argv[0]) / "log.jsonl").exists():
         sys.exit("usage: python -m experiments.report RUN_FOLDER   (a folder that holds log.jsonl)")
-    if max(heldout(Path(sys.argv[1])), default=0) == 0:
-        sys.exit(f"{sys.argv[1]}: no iteration is finished yet; go on with the run first")
+    if max(heldout(Path(argv[0])), default=0) == 0:
+        sys.exit(f"{argv[0]}: no iteration is finished yet; go on with the run first")
     try:
-        print(write(Path(sys.argv[1])))
+        print(write(Path(argv[0])))
     except (Malformed, UnusableModel, OSError) as error:
         sys.exit(f"experiments.report: {error}")
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
