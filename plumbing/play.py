@@ -102,7 +102,7 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
     return folder
 
 def main() -> int:
-    """Run.  Exit code 2: bad input, no room; 3: a phase had nothing to work on; 130: Ctrl-C."""
+    """Run; the exit code is explained in the head of this file."""
     cfg, set_changed, told = parse_arguments()
     again = "the same command goes on from the last checkpoint"
     try:
