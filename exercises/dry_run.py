@@ -40,7 +40,7 @@ FLAWS = (  # of the Generator: old text -> new text, how often before training a
 class Scripted:
     """A player without a model; its name, iter1/solver for one, tells how far it was trained."""
 
-    def __init__(self, name: str, *_) -> None:
+    def __init__(self, name: str, *_, **__) -> None:
         self.trained = int((re.findall(r"iter(\d)", name) or [0])[-1])
         self.model = SimpleNamespace(device=torch.device("cpu"))
 
