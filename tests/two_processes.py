@@ -1,4 +1,7 @@
-"""Two processes make the same update as one, and a run that lost one goes on with any number."""
+"""Two processes make the same update as one, and a run that lost one goes on with any number.
+
+    python -m pytest tests/two_processes.py     # a minute; not among the tests that pytest finds
+"""
 
 import os
 import signal
