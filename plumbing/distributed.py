@@ -20,6 +20,9 @@ from ast_match import Malformed
 
 rank, size = 0, 1  # which process this is, of how many
 
+class Lost(ConnectionError):
+    """Another process of this run has ended, so this one ends too."""
+
 def start(device: str) -> None:
     """Join the others, if torchrun started several."""
     global rank, size
@@ -38,8 +41,7 @@ def start(device: str) -> None:
 def lost(*_, why: str = "") -> None:
     """Raise what ends this process where another one has ended."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise ConnectionError("another process of this run has ended; any number of them can go on"
-                          + why)
+    raise Lost("another process of this run has ended; any number of them can go on" + why)
 
 def together(collective: Callable, *arguments) -> None:
     """What all processes do at the same moment."""

@@ -20,7 +20,7 @@ from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig,
 
 from grpo import GRPOConfig
 from rollout import SAMPLERS, Rollout, UnusableModel, left_pad
-from plumbing.distributed import first_alone, gather, share
+from plumbing.distributed import Lost, first_alone, gather, share
 from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
@@ -53,7 +53,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
         if bad := [*loaded["missing_keys"], *loaded["mismatched_keys"]]:
             raise ValueError(f"{len(bad)} weights are missing or not of the shape that config.json "
                              f"says, for one {bad[0]}")
-    except ConnectionError:  # the end of another process, not of this folder
+    except Lost:  # not a fault of this folder
         raise
     except Exception as error:  # of any kind: a broken folder breaks transformers anywhere
         why = (str(error).splitlines() or [type(error).__name__])[0][:150]

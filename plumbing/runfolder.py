@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ast_match import Malformed, plain
-from plumbing.distributed import first_alone
+from plumbing.distributed import Lost, first_alone
 
 try:
     import fcntl
@@ -94,7 +94,7 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except ConnectionError:  # the end of another process, not of this file
+    except Lost:  # not a fault of this file
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
