@@ -70,6 +70,7 @@ class Tool:
 
 def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
     """The text in the last <tag>...</tag>, stripped; None if there is none or blank."""
+    # Not text.lower(): that can change the length, and positions in `lower` cut `text`.
     lower = re.sub("[A-Z]+", lambda m: m[0].lower(), text) if any_case else text
     block, end = "", 0  # a block goes on to the first closing tag, whatever is opened in it
     while ((start := lower.find(f"<{tag}>", end)) >= 0

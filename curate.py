@@ -1,4 +1,4 @@
-"""From candidates to a curriculum: check, deduplicate, verify, select, order.  Pure: no model here.
+"""From candidates to a curriculum: check, deduplicate, verify, select, order; no model here.
 
     candidates -> readable -> sound -> new -> [K Solver answers] -> p >= tau -> select -> order
 
@@ -7,11 +7,12 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
      is a choice (no two tools that differ in the name alone) and does not quote its own answer.
   2. p counts answers that equal the whole gold answer; the released code compares tool names.
   3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
-  4. The mix .2 / .5 / .3 and the equal domain quotas are caps: where medium and hard tasks are few,
-     the set is smaller, not filled up with easy ones.
+  4. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:
+     where medium and hard tasks are few, the set is smaller, not filled up with easy ones.
   5. The Solver is trained on the selection in its order, from easy to hard.
 
-Every candidate ends selected (no reason) or with exactly one reason.  A line of candidates.jsonl:
+Each step writes its reason into the candidates that it drops, so that every one ends with exactly
+one, or selected (None).  A line of candidates.jsonl:
     {"id": "1-00017", "reason": "value not in the question", "p": null, "domain": "travel", ...}
 """
 import json

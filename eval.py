@@ -55,14 +55,17 @@ def complete(player: Player, tasks: list[Task], max_new_tokens: int, temperature
     order = sorted(range(len(tasks)), key=lambda i: -len(chats[i][-1]["content"]))
     left = sum(task.id not in done for task in tasks)
     with tqdm(total=left, unit="case", leave=False) as bar:
-        while order:  # batches do not depend on what is done: each keeps its own seed
+        while order:  # batches do not depend on what is done: one cut in the middle is asked anew
             width = len(player.ids(chats[order[0]])) + max_new_tokens
             size = max(1, BATCH_TOKENS[player.model.device.type] // width)
             batch, order = order[:size], order[size:]
-            drawn = random.Random(f"{seed}/{tasks[batch[0]].id}").getrandbits(32)
-            todo = [i for i in batch if tasks[i].id not in done]
-            rollouts = player.ask([chats[i] for i in todo], 1, max_new_tokens, temperature, drawn)
-            yield from ((tasks[i].id, player.text(r)) for i, r in zip(todo, rollouts))
+            ids = [tasks[i].id for i in batch]
+            if not (todo := set(ids).difference(done)):
+                continue
+            its_seed = random.Random(f"{seed}/{ids[0]}").getrandbits(32)
+            rollouts = player.ask([chats[i] for i in batch], 1, max_new_tokens, temperature,
+                                  its_seed)
+            yield from ((id, player.text(r)) for id, r in zip(ids, rollouts) if id in todo)
             bar.update(len(todo))
 
 def grade(player: Player, tasks: list[Task], max_new_tokens: int,

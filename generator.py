@@ -22,7 +22,7 @@ travel""")  # Sec. 3.2
 P_MULTI_TURN = 0.1  # Sec. 3.2
 P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn one always has one call
 P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
-SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools, each as likely
+SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools; uniform between
 TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
 

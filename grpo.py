@@ -9,7 +9,8 @@ al. 2025; dapo: Yu et al. 2025.
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
 With one update a batch, as in the paper, pi_old is pi: the ratio's value is 1, its gradient that of
-log pi.  Left out: GSPO and CISPO, without effect there; TRL's bnpo, dapo here.  Our decisions:
+log pi.  Left out: GSPO and CISPO, without effect there; TRL's bnpo, which equals dapo here.
+Our decisions:
 
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient; its completions continue on its keys and
@@ -137,7 +138,7 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
 
 def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
            ) -> torch.Tensor:
-    """These rows' part of the batch's loss; `rows`: of the whole batch, `tokens`: of those kept."""
+    """These rows' part of the batch's loss; it has `rows` rows, the kept ones `tokens` tokens."""
     per_row = (per_token * mask).sum(1)
     return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
             "dapo": per_row.sum() / tokens,  # mean of all tokens
@@ -174,7 +175,7 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
                             ("clipped", clipped[mask]), ("tokens", mask)):
             sums[name] += value.sum().item()
-    return sums, old or seen  # after the first update its own: there the ratio is 1
+    return sums, old or seen  # the first update is measured against itself: ratio 1
 
 def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
          rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None

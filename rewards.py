@@ -8,7 +8,7 @@ Our decisions, where the paper is silent or the released code differs from it:
   1. All gold calls are checked; the released code checks the first only.
   2. r_curr is the mean of its two parts, which fits the paper's Fig. 7.
   3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
-  4. A task that fails a check in curate.py is not shown to the Solver: its r_curr is 0.
+  4. A task with a `curate.structural_reason` is not shown to the Solver: its r_curr is 0.
   5. Values are searched as whole words, as in the paper; 5 does not stand in "5.5", -5 not in "5"
      and C not in "C++"; letters of every script count; 3.5 stands in "3.50".
   6. Left as in the paper, though a player can use it: a call without arguments, of a tool that
@@ -38,7 +38,7 @@ W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # Sec. 3.4: the Solver's r_fmt
 W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # Sec. 3.4: the Solver's r_acc of a pair of calls
 EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this for each call too many
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
-PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")
+PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")  # of either player's prompt
 
 @dataclass(frozen=True)
 class GeneratorReward:
@@ -55,7 +55,8 @@ class GeneratorReward:
 
 def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
                      ) -> GeneratorReward:
-    """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all.
+    """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all, as
+    in the released code.
 
     The paper pays each copy of a task in full.  `copies`, a guard that is not the paper's, says how
     many of the batch are this task (curate.copies): they share all parts but r_fmt.
@@ -79,7 +80,7 @@ def r_valid(draft: Draft) -> float:
     return sum(scores) / len(scores) if scores else 0.0
 
 def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
-    """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 for none.
+    """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 at p = 0.
 
     Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
     """
@@ -132,7 +133,7 @@ def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
     spellings = {str(value)}
     with suppress(ValueError):  # what reads as a number may be spelled like one
         spellings |= {f"{float(str(value)):.15g}", f"{float(str(value)):,.15g}".replace(",", " ")}
-    # A value of several words may be spelled otherwise there: "14:30" and "14.30".
+    # Three blanks: two words or more.  The value "14:30" also stands in a question's "14.30".
     return any(w in words(question) or w.count(" ") > 2 and w in words(question, split=True)
                for w in map(words, spellings) if w.strip())
 
@@ -148,7 +149,7 @@ class SolverReward:
         return self.fmt + self.acc  # Sec. 3.4
 
 def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:  # Sec. 3.4
-    """R_S of an answer.  Without a <think> block its accuracy counts 0."""
+    """R_S of an answer.  Without a <think> block r_acc is 0, as in the released code."""
     fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * bool(answer.calls)
     return SolverReward(fmt, r_acc(answer.calls, gold) if answer.think else 0.0)
 
@@ -173,7 +174,7 @@ def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
     return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
 
 def same_value(a: Any, b: Any) -> bool:
-    """Equal for r_acc, not for p and evaluation: "5" = 5, "5.0" = 5.0; text up to blanks."""
+    """Equal for r_acc: "5" = 5, "5.0" = 5.0, text but for its blanks.  p and eval are stricter."""
     if not {type(a), type(b)} <= {int, float, str}:  # a Boolean is no number
         return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
     x, y = _number(a), _number(b)

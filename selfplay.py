@@ -93,7 +93,7 @@ def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
-    if distributed.size == 1:  # several could not agree on when to stop
+    if distributed.size == 1:  # several processes could not agree on when
         signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)
@@ -144,7 +144,7 @@ class Run:
     def curation(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
         """Phase 2: sample candidates, curate them.  Returns the tasks in training order."""
         here = self.folder / f"iter{k}"
-        if self.cfg.tasks:  # every iterations-th, from the k-th on
+        if self.cfg.tasks:  # tasks k, k + iterations, k + 2 iterations, ...
             return eval.load_tasks(Path(self.cfg.tasks))[k - 1::self.cfg.iterations]
         if not (here / "tasks.jsonl").exists():
             log = Log(self.folder, k, "curate")
@@ -197,13 +197,12 @@ class Run:
 
     def train_solver(self, k: int, solver_at: str, tasks: list[Task]) -> str:
         """Phase 3: GRPO on the curated tasks in their order, over and over if they are too few."""
-        cfg, size = self.cfg, self.cfg.solver_prompts
-        need = cfg.solver_steps * size
-        if len(tasks) > need:  # not the easiest alone, but evenly spread over the curriculum
-            tasks = [tasks[i * len(tasks) // need] for i in range(need)]  # Sec. 3.3: in this order
+        cfg, size, n = self.cfg, self.cfg.solver_prompts, len(tasks)
+        need = cfg.solver_steps * size  # if there are more, not the easiest but evenly spread ones
+        plan = [tasks[i * n // need if n > need else i % n] for i in range(need)]  # Sec. 3.3
 
         def turn(player: Player, step: int, seed: int) -> tuple[list[Rollout], list, dict]:
-            batch = [tasks[i % len(tasks)] for i in range(step * size, (step + 1) * size)]
+            batch = plan[step * size:(step + 1) * size]
             rollouts = self.ask(player, map(solver.prompt, batch), cfg.group, seed)
             gold = [task.calls for task in batch for _ in range(cfg.group)]
             return rollouts, [rewards.solver_reward(solver.parse(player.text(r)), calls)
@@ -230,7 +229,8 @@ class Run:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         cfg, bad = self.cfg, 0
         reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
-        optimizer = torch.optim.AdamW(player.trainable(cfg), cfg.lr, weight_decay=cfg.weight_decay)
+        optimizer = torch.optim.AdamW(player.prepare_training(cfg), cfg.lr,
+                                      weight_decay=cfg.weight_decay)
         log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
             rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))
@@ -295,4 +295,4 @@ def phase_seed(seed: int, k: int, what: str) -> int:
 if __name__ == "__main__":
     from plumbing.play import main
     from exercises.demos import demo
-    demo("selfplay") or sys.exit(main())
+    demo("selfplay") or sys.exit(main())  # --demo and --dry-run end in `demo`

@@ -90,7 +90,7 @@ def proposed(story: Story) -> str:
     return (f"# One task through the whole system\n\n## 1. A spec is drawn\n\n`{story.spec}`, by "
             "`generator.sample_spec`. It becomes the user message of the Generator's prompt:\n"
             + fenced(generator.prompt(story.spec)[1]["content"])
-            + "\n## 2. The Generator writes\n" + fenced(story.completion)
+            + "\n## 2. The trained Generator writes\n" + fenced(story.completion)
             + "\n`generator.parse` reads a task out of it, `curate.structural_reason` finds "
             f"nothing wrong. Its gold calls:\n{fenced(calls)}")
 
@@ -99,7 +99,7 @@ def valued(story: Story, base: Player, cfg: Config) -> str:
     sem = rewards.r_sem(base.digit_logits([solver.judge_prompt(story.task)]))[0]
     r = rewards.generator_reward(generator.parse(story.completion),
                                  rewards.r_diff(story.p, cfg.probe, cfg.difficulty), sem)
-    return (f"\n## 3. What it is worth to the Generator\n\nThe frozen Solver answered it "
+    return (f"\n## 3. What it would have earned in phase 1\n\nThe frozen Solver answered it "
             f"{cfg.probe} times at temperature {cfg.probe_temperature}; a share p = {story.p} was "
             f"right as a whole.\n\n| part | value |\n| --- | --- |\n| r_fmt | {r.fmt:.3f} |\n"
             f"| r_valid, Eq. (2) | {r.valid:.3f} |\n| r_diff({story.p}) | {r.diff:.3f} |\n"

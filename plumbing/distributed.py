@@ -86,8 +86,8 @@ def add_up(model: torch.nn.Module, sums: dict[str, float]) -> dict[str, float]:
     return dict(zip(sums, totals.tolist()))
 
 def first_alone(write: Callable) -> Callable:
-    """What the first process does alone; the others wait until none still reads what it replaces,
-    and until it is done."""
+    """What the first process does alone.  All wait before it, so that none still reads what it
+    replaces, and after it."""
     @functools.wraps(write)
     def alone(*arguments) -> Any:
         together(dist.barrier)

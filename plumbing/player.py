@@ -25,7 +25,7 @@ from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
-SCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")  # in configs: see `trainable`
+SCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")  # in configs: see `prepare_training`
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 ROOT = Path(__file__).resolve().parent.parent
 CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -69,7 +69,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     return model.to(device).eval(), tokenizer
 
 class Player:
-    """One of the two players, or the judge."""
+    """One of the two players; the Solver is the judge, too."""
 
     def __init__(self, name: str, device: str = "cpu", sampler: str = "hand",
                  frozen: bool = False) -> None:
@@ -116,8 +116,9 @@ class Player:
             spoken.copy_(trained.detach())
         return self.copy
 
-    def trainable(self, cfg: GRPOConfig) -> Iterator[torch.nn.Parameter]:
-        """The weights, unless the model changes its logits after the head: grpo.py does not."""
+    def prepare_training(self, cfg: GRPOConfig) -> Iterator[torch.nn.Parameter]:
+        """The weights to train, checkpointing on if asked.  Refuses a model that changes its logits
+        after the head, since grpo.py does not."""
         config = self.model.config.get_text_config()
         for name in SCALED:
             if getattr(config, name, None) not in (None, 1):

@@ -128,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
 def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], list]) -> list:
     """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
     done = read_jsonl(path, torn=True)
-    write_jsonl(path, done)
+    write_jsonl(path, done)  # without a torn last line
     for n in range(len(done), -(-len(items) // size)):
         done.append(work(n, items[n * size:(n + 1) * size]))
         append(path, done[-1])
@@ -178,7 +178,7 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     return int(path.stem.split("-")[0])
 
 class Log:
-    """log.jsonl: a line a step.  Lines of a phase from `first` on, of an earlier try, go."""
+    """log.jsonl: a line a step.  What an earlier try wrote of a phase from `first` on is dropped."""
     told: list[Callable[[dict, int], None]] = []  # trackers, of each line and its number
 
     def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:

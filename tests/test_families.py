@@ -146,7 +146,7 @@ def test_a_model_that_scales_its_logits_is_not_trained_on_a_loss_that_does_not(t
     make(tmp_path, "Llama", learned=False)
     player = Player(str(tmp_path))
     cfg = GRPOConfig(checkpointing="on")
-    assert len(list(player.trainable(cfg))) > 5 and player.model.is_gradient_checkpointing
+    assert len(list(player.prepare_training(cfg))) > 5 and player.model.is_gradient_checkpointing
     player.model.config.logit_scale = 0.0625  # as Cohere's
     with pytest.raises(UnusableModel, match="logit_scale"):
-        player.trainable(cfg)
+        player.prepare_training(cfg)
