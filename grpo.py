@@ -14,7 +14,8 @@ Our decisions:
 
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient; its completions continue on its keys and
-     values.  `shared=False` is the plain way, prompt and completion in one row: the same gradient.
+     values.  The plain way, prompt and completion in one row, has the same gradient; it is gone
+     with `shared=False`, and where a model's cache does not allow the other.
   3. A group whose rewards are all equal has advantage 0.  Where beta is 0 its rows are skipped, but
      still count in the mean.
 
@@ -23,13 +24,16 @@ Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden 
     >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
     tensor([[-0.5000,  0.5000]])
 """
+import inspect
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from plumbing import distributed
 from rollout import Rollout, left_pad
@@ -82,7 +86,8 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
     lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        hidden = (_hidden_shared if shared else _hidden_plain)(model, rollouts, ids, mask)
+        way = _hidden_shared if shared and _cache_name(model) else _hidden_plain
+        hidden = way(model, rollouts, ids, mask)
     logps, entropies = _logps(model.get_output_embeddings(), hidden[mask], ids[mask], temperature)
     zeros = torch.zeros(mask.shape, device=device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropies), mask
@@ -95,20 +100,31 @@ def _hidden_plain(model, rollouts, ids, mask) -> torch.Tensor:
                               position_ids=(both.cumsum(1) - 1).clamp(min=0), use_cache=False)
     return hidden.last_hidden_state[:, prompts.shape[1] - 1:-1]
 
+def _cache_name(model: PreTrainedModel) -> str:
+    """What the forward calls its cache (that differs by version); "" if prompts cannot be shared:
+    it takes no positions, remembers not only keys and values, or checkpointing drops the cache."""
+    takes = inspect.signature(model.base_model.forward).parameters
+    fit = "position_ids" in takes and all(
+        isinstance(layer, DynamicLayer) for layer in DynamicCache(config=model.config).layers)
+    dropped = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+    names = [name for name in ("cache", "past_key_values") if name in takes]
+    return names[0] if names and fit and not dropped else ""
+
 def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
     """The same, with each distinct prompt forwarded once."""
     place = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
     of_row = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=model.device)
     prompts, prompt_mask, positions = left_pad(list(map(list, place)), model.device)
-    cache = DynamicCache(config=model.config)  # passed by position: the name differs by version
-    out = model.base_model(prompts, prompt_mask, positions, cache, use_cache=True)
+    cache = DynamicCache(config=model.config)
+    forward = partial(model.base_model, use_cache=True, **{_cache_name(model): cache})
+    out = forward(input_ids=prompts, attention_mask=prompt_mask, position_ids=positions)
     first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
     if ids.shape[1] == 1:
         return first
     cache.batch_select_indices(of_row)  # the gradient flows back through the copies
     both = torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]
     positions = (both.cumsum(1) - 1)[:, prompts.shape[1]:]
-    rest = model.base_model(ids[:, :-1], both, positions, cache, use_cache=True)
+    rest = forward(input_ids=ids[:, :-1], attention_mask=both, position_ids=positions)
     return torch.cat([first, rest.last_hidden_state], 1)
 
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
@@ -159,16 +175,14 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
     own, seen = distributed.own([r.prompt for r in rollouts]), {}  # all, where there is one process
     used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
-    # gradient checkpointing drops the cache that the shared way stands on
-    shared = not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     for chosen in (used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)):
         part, ref = [rollouts[i] for i in chosen], None
-        logps, entropy, mask = token_logprobs(model, part, cfg.temperature, shared)
+        logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
         seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
         before = pad_sequence([(old or seen)[i] for i in chosen], True)
         if reference is not None:
             with torch.no_grad():
-                ref = token_logprobs(reference, part, cfg.temperature, shared)[0]
+                ref = token_logprobs(reference, part, cfg.temperature)[0]
         per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
         loss = reduce(per_token, mask, cfg, rows, tokens)
         loss.backward()
@@ -180,7 +194,12 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
 def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
          rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
          ) -> dict[str, float]:
-    """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics."""
+    """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics.
+
+    Raises ValueError if there is a KL to pay (beta > 0), but no reference model.
+    """
+    if cfg.beta and reference is None:
+        raise ValueError("beta > 0 needs a reference model")
     A, old = advantages(rewards, cfg.scale), None
     for _ in range(cfg.updates):  # the first is on policy
         sums = None

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
-            "window, no soft cap), and this one is not: use --sampler hf")
+            "window, soft cap, sink), and this one is not: use --sampler hf")
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
 SPAN = 128  # choose() first draws a span of so many ids, then an id in it
 BLOCK = {"cpu": 1, "cuda": 64}  # slots looked at grow by so many: a CUDA graph has a fixed shape
@@ -106,10 +106,11 @@ class GroupCache:
         self.own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
 
 def _attention(module, query, key, value, attention_mask, scaling=None, group_cache=None,
-               sliding_window=None, softcap=None, **_):
+               sliding_window=None, softcap=None, s_aux=None, **_):
     """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
     reach = group_cache.mask.shape[1] + group_cache.new_tokens
-    if softcap or (sliding_window and sliding_window < reach):
+    if (softcap or s_aux is not None or value.shape != key.shape  # s_aux: attention sinks
+            or (sliding_window and sliding_window < reach)):
         raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     first = module.layer_idx not in group_cache.prompt

@@ -117,8 +117,9 @@ def evaluate(a: Namespace) -> None:
         titles = [f"{name}, {how}, at most {a.max_new_tokens} new tokens" for name in names]
         players = [Player(name, a.device, a.sampler, frozen=True) for name in names]  # a typo shows at once
         files = [a.save, a.save and a.save.with_suffix(".compare.jsonl")]
-        answers = [answer(player, cases, known, title, file, a)
-                   for player, title, file in zip(players, titles, files)]
+        runs = [f"{title}, weights {player.fingerprint()}" for player, title in zip(players, titles)]
+        answers = [answer(player, cases, known, run, file, a)
+                   for player, run, file in zip(players, runs, files)]
     answered = [case for case in cases if all(case.id in found for found in answers)]
     if not answered:
         raise Malformed(f"no answer to any of the {len(cases)} cases: change --limit or --subset")

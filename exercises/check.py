@@ -39,8 +39,8 @@ def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoRetur
     sys.exit(0)
 
 def plain(value: Any) -> Any:
-    """A tensor, a tuple or a list as a list of plain values; any other value as it is."""
-    if isinstance(value, torch.Tensor):
+    """A tensor, an array, a tuple or a list as a list of plain values; any other value as it is."""
+    if hasattr(value, "tolist"):
         return value.tolist()
     return list(map(plain, value)) if isinstance(value, (list, tuple)) else value
 

@@ -21,8 +21,11 @@ Will it rain in Oslo in the next 3 days?
 </tool_call_answer>"""
 
 def demo(name: str) -> bool:
-    """Show the file of this name, if the command line asks for it."""
+    """Show the file of this name, if the command line asks for it, and for nothing else."""
     asked = not {"--demo", "--dry-run"}.isdisjoint(sys.argv[1:])
+    if asked and sys.argv[2:]:
+        print(f"{name}.py: error: --demo and --dry-run take no other option", file=sys.stderr)
+        sys.exit(2)
     if asked:
         globals()[f"demo_{name}"]()
     return asked

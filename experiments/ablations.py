@@ -31,7 +31,6 @@ from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
 
 ROOT = Path(__file__).resolve().parent.parent
-CLEAN = ROOT / "runs" / "clean-tasks.jsonl"
 ONCE = "--iterations 1 --solver-steps 120"  # as many Solver steps as three iterations have
 VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "full": ("full method", ""),
@@ -41,7 +40,7 @@ VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "cliff": ("hard cliff in place of the soft edge", "--difficulty cliff"),
     "static": ("static set from the base Generator",
                f"{ONCE} --generator-steps 0 --candidates 3600 --select 900"),
-    "clean": ("clean tasks written by program", f"--tasks {CLEAN}"),
+    "clean": ("clean tasks written by program", "--tasks runs/clean-tasks.jsonl"),
     "shuffled": ("shuffled order", "--order shuffled"),
     "unverified": ("no cross-verification", "--tau 0"),
     "nojudge": ("no judge", "--judge off"),
@@ -50,14 +49,14 @@ VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "batchstd": ("scale by batch std", "--scale batch"),
     "five": ("five iterations", "--iterations 5"),
 }
-T975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36}  # Student's t by freedom
+T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, by freedom from 1 on
 
 def clean_tasks(count: int) -> None:
     """Tasks by program from the training side of tiny's world, as hard as the held-out ones."""
     world = World(random.Random(5), heldout=False, weights=HARD)
     tasks = [world.task(sample_spec(world.rng), f"clean-{i}") for i in range(count)]
     tasks.sort(key=lambda t: (len(t.calls), sum(len(c.arguments) for c in t.calls)))
-    write_jsonl(CLEAN, [task.to_json() for task in tasks])
+    write_jsonl(ROOT / "runs/clean-tasks.jsonl", [task.to_json() for task in tasks])
 
 def play(variant: str, seed: int, threads: int, results: Path) -> None:
     """One run, if its result is not there yet."""
@@ -114,7 +113,7 @@ def table(results: Path) -> str:
                  if run["seed"] in full]
         ends = ""
         if variant != "full" and len(minus) > 1:
-            half = T975[len(minus) - 1] * statistics.stdev(minus) / len(minus) ** 0.5
+            half = T975[min(len(minus) - 2, 8)] * statistics.stdev(minus) / len(minus) ** 0.5
             ends = interval(statistics.mean(minus) - half, statistics.mean(minus) + half, "+")
         rows.append([title, str(len(mine)), mean_sd(final), f"{times:.2f}", mean_sd(on_hard),
                      f"{100 * statistics.mean(minus):+.1f}" if minus else "-", ends])
@@ -134,7 +133,8 @@ def main() -> None:
     if unknown := set(a.variants) - VARIANTS.keys():
         parser.error(f"no variant is called {min(unknown)}: there are {', '.join(VARIANTS)}")
     a.results.mkdir(parents=True, exist_ok=True)
-    clean_tasks(3 * 300)
+    if "clean" in a.variants:
+        clean_tasks(3 * 300)
     with ThreadPoolExecutor(a.jobs) as pool:
         runs = [pool.submit(play, variant, seed, a.threads, a.results)
                 for seed in range(a.seeds) for variant in a.variants]

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+
 import eval
 import solver
 from ast_match import Malformed
@@ -45,6 +47,7 @@ WORRY = {  # logged number -> least and most that is healthy, what it means othe
     "skipped": (0, 0, "steps without a finite gradient; lower --lr"),
     "usable": (0.05, 1, "hardly any task can be read and obeys its spec; more --generator-steps"),
     "duplicates": (0, 0.3, "the Generator repeats itself; see --guard"),
+    "clip_share": (0, 0.3, "updates go far from the policy that sampled; lower --updates or --lr"),
     "kl": (0, 1, "far from the phase's start; lower --lr or raise --beta"),
 }
 
@@ -88,7 +91,7 @@ def log(folder: Path, phase: str | None = None, k: int | None = None) -> list[di
 
 def means(lines: list[dict]) -> dict[str, float]:
     """The mean of each number over the last steps."""
-    return {key: sum(line[key] for line in lines[-LAST:]) / len(lines[-LAST:])
+    return {key: sum(line.get(key, math.nan) for line in lines[-LAST:]) / len(lines[-LAST:])
             for key, value in lines[-1].items() if isinstance(value, (int, float))}
 
 def alarms(folder: Path, k: int, phase: str) -> str:
@@ -160,7 +163,7 @@ def training(folder: Path) -> str:
         rows = [[phase, *dict.fromkeys(SHOWN + parts)]]
         for k in sorted({line["iteration"] for line in log(folder, phase)}):
             values = means(log(folder, phase, k))
-            rows.append([name(k), *(f"{values[key]:.3g}" for key in rows[0][1:])])
+            rows.append([name(k), *(f"{values.get(key, math.nan):.3g}" for key in rows[0][1:])])
             worries += alarms(folder, k, phase)
         text += aligned(rows) + "\n"
     return text + (worries or "no alarm\n")
@@ -201,7 +204,7 @@ def picture(folder: Path) -> str:
     for axis, (phase, parts) in zip(curves, PARTS.items()):
         lines = log(folder, phase)
         for part in parts if lines else ():  # a frozen Generator has none
-            values = [line[part] for line in lines]
+            values = [line.get(part, math.nan) for line in lines]  # of a part that came later
             near = [values[max(0, i + 1 - LAST):i + 1] for i in range(len(values))]
             axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
         axis.vlines([i for i, x in enumerate(lines) if i and x["step"] == 0], 0, 1, "grey", lw=0.5)
@@ -239,7 +242,8 @@ def write_cards(folder: Path) -> None:
 def write(folder: Path) -> str:
     """Write report, model cards and picture; returns the table of accuracy and where they lie."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
-    players = [Player(where, cfg["device"], cfg["sampler"], frozen=True)
+    device = cfg["device"] if torch.cuda.is_available() else "cpu"  # perhaps not where it ran
+    players = [Player(where, device, cfg["sampler"], frozen=True)
                for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
 
     def answer(tasks: list[Task]) -> list[tuple[list, list]]:

@@ -6,6 +6,7 @@ Follows a task of iteration 1: if there is one, a sound one that the base Solver
 last one right, and the nearer its share of right answers is to a half the better.  What the run
 kept is read from its folder; completions are sampled again, by the run's own seeds.
 """
+import copy
 import json
 import sys
 from dataclasses import dataclass, fields
@@ -96,14 +97,16 @@ def proposed(story: Story) -> str:
 
 def valued(story: Story, base: Player, cfg: Config) -> str:
     """The Generator's reward, term by term."""
-    sem = rewards.r_sem(base.digit_logits([solver.judge_prompt(story.task)]))[0]
+    asked = [solver.judge_prompt(story.task)] if cfg.judge == "on" else []
+    sem, = rewards.r_sem(base.digit_logits(asked)) or [0.0]
     r = rewards.generator_reward(generator.parse(story.completion),
                                  rewards.r_diff(story.p, cfg.probe, cfg.difficulty), sem)
+    notes = {"valid": ", Eq. (2)", "diff": f"({story.p})", "sem": ", by the judge"}
+    rows = "".join(f"| r_{part}{notes.get(part, '')} | {value:.3f} |\n"
+                   for part, value in vars(r).items())
     return (f"\n## 3. What it would have earned in phase 1\n\nThe frozen Solver answered it "
             f"{cfg.probe} times at temperature {cfg.probe_temperature}; a share p = {story.p} was "
-            f"right as a whole.\n\n| part | value |\n| --- | --- |\n| r_fmt | {r.fmt:.3f} |\n"
-            f"| r_valid, Eq. (2) | {r.valid:.3f} |\n| r_diff({story.p}) | {r.diff:.3f} |\n"
-            f"| r_sem, by the judge | {r.sem:.3f} |\n"
+            f"right as a whole.\n\n| part | value |\n| --- | --- |\n{rows}"
             f"| R_G = r_fmt + r_valid + (r_diff + r_sem) / 2 | {r.total:.3f} |\n")
 
 def curated(story: Story, folder: Path, cfg: Config) -> str:
@@ -131,7 +134,8 @@ def learned(story: Story, base: Player, run: Run) -> str:
         return [row[m].mean().item() for row, m in zip(logps, mask)]
 
     old, optimizer = means(), torch.optim.AdamW(base.model.parameters(), cfg.lr)
-    metrics = grpo.step(base.model, optimizer, rollouts, totals, cfg)
+    reference = copy.deepcopy(base.model) if cfg.beta else None
+    metrics = grpo.step(base.model, optimizer, rollouts, totals, cfg, reference)
     rows = "".join(f"| `{calls_of(text)}` | {part.fmt:.2f} | {part.acc:.2f} | {a:+.2f} | "
                    f"{x:.4f} | {y:.4f} |\n"
                    for text, part, a, x, y in zip(texts, parts, A, old, means()))

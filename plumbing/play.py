@@ -8,6 +8,7 @@ import argparse
 import json
 import platform
 import sys
+import zlib
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from ast_match import Malformed
 from experiments.trackers import tensorboard, tracker, wandb
 from rollout import UnusableModel
 from plumbing import distributed
+from plumbing.player import ROOT
 from plumbing.runfolder import Log, locked, remove, write_whole
 from selfplay import SMOKE, TINY, Config, Empty
 
@@ -30,6 +32,7 @@ LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature"
 MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
 ALL_ROWS = 10**9  # more than any batch has
 MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
+AFTER_SAMPLING = {"tau", "select", "order", "heldout", "eval_tasks"}  # candidates can be kept
 
 def flag(name: str) -> str:
     """The option of a field of Config.
@@ -64,6 +67,8 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool, list]:
     set_changed = given.pop("set_changed")
     told = [make for make in TRACKERS if given.pop(make.__name__)]
     smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
+    if Path(given.get("model", "tiny")).resolve() == ROOT / "tiny":
+        given["model"] = "tiny"
     cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
     cfg.run = cfg.run or Path(cfg.model).resolve().name
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
@@ -74,10 +79,16 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool, list]:
             parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
     return cfg, set_changed, told
 
+def code() -> str:
+    """What tells the method's files from those before a change."""
+    files = sorted(ROOT.glob("*.py"))
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
+
 def open_folder(cfg: Config, set_changed: bool) -> Path:
     """The run folder; one that holds a run of another configuration is refused unless told."""
     folder, versions = Path("runs") / cfg.run, {"python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__}
+        "torch": torch.__version__, "transformers": transformers.__version__,
+        "code": code()}
     path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
     if path.exists() and any(folder.glob("iter*")):
         try:
@@ -94,10 +105,11 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
                             "delete the folder.")
         if changed:
             print(f"{folder} goes on, its unfinished phase from the start: {changed}")
-            remove(*folder.glob("iter*/*.steps"), *folder.glob("iter*/*.part.jsonl"))
+            parts = () if other <= AFTER_SAMPLING | {"versions"} else ("iter*/*.part.jsonl",)
+            remove(*(f for form in ("iter*/*.steps", *parts) for f in folder.glob(form)))
         if "versions" in other:
-            print(f"{folder} goes on with other versions, so not to the bit: it began with "
-                  f"{found.get('versions')}, these are {versions}")
+            print(f"{folder} goes on with other versions or code, so not to the bit, and what is done "
+                  f"stays: it began with {found.get('versions')}, these are {versions}")
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
 

@@ -8,6 +8,7 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
     '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
 import copy
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -28,7 +29,7 @@ transformers.utils.logging.set_verbosity_error()  # what matters of a model's lo
 SCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")  # in configs: see `prepare_training`
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 ROOT = Path(__file__).resolve().parent.parent
-CHATML = ("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+CHATML = ("{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
           "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -68,6 +69,13 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
         tokenizer.chat_template = CHATML
     return model.to(device).eval(), tokenizer
 
+def lower(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with weights of this dtype.  Buffers stay float32, as `from_pretrained` leaves
+    them: rotary frequencies in bfloat16 would be another model's."""
+    for p in model.parameters():
+        p.data = p.data.to(dtype)
+    return model
+
 class Player:
     """One of the two players; the Solver is the judge, too."""
 
@@ -77,7 +85,7 @@ class Player:
         self.sampler, self.copy = SAMPLERS[sampler], None
         self.dtype = torch.float32 if self.model.device.type == "cpu" else torch.bfloat16
         if frozen:  # what is not trained needs no float32 weights to sample
-            self.model.to(self.dtype)
+            lower(self.model, self.dtype)
         named = self.model.generation_config.eos_token_id  # one, several, or none
         ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
         self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
@@ -111,7 +119,7 @@ class Player:
         if self.dtype == self.model.dtype:
             return self.model
         if self.copy is None:
-            self.copy = copy.deepcopy(self.model).to(self.dtype).requires_grad_(False)
+            self.copy = lower(copy.deepcopy(self.model), self.dtype).requires_grad_(False)
         for spoken, trained in zip(self.copy.parameters(), self.model.parameters()):
             spoken.copy_(trained.detach())
         return self.copy
@@ -127,8 +135,18 @@ class Player:
                                     "family.")
         if cfg.checkpointing == "on":
             self.model.gradient_checkpointing_enable()
-            self.model.train()
+            self.model.train()  # only then does it work; without the dropout that comes with it
+            for module in self.model.modules():
+                rates = [n for n, x in vars(module).items() if "drop" in n and type(x) is float]
+                vars(module).update(dict.fromkeys(rates, 0.0))
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
         return self.model.parameters()
+
+    def fingerprint(self) -> str:
+        """What tells these weights from others of the same name."""
+        sums = torch.stack([p.detach().double().sum() for p in self.model.parameters()])
+        return f"{zlib.crc32(sums.float().cpu().numpy().tobytes()):08x}"
 
     def text(self, rollout: Rollout) -> str:
         """A completion as text, without its end token."""
@@ -152,7 +170,8 @@ class Player:
 def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: int = 64
                       ) -> torch.Tensor:
     """The logits that follow each prompt, (N, V), float32; `size` prompts at a time."""
-    logits = torch.empty(len(prompts), model.config.vocab_size, device=model.device)
+    vocabulary = model.config.get_text_config().vocab_size
+    logits = torch.empty(len(prompts), vocabulary, device=model.device)
     for start in range(0, len(prompts), size):
         ids, mask, positions = left_pad(prompts[start:start + size], model.device)
         logits[start:start + size] = model(input_ids=ids, attention_mask=mask, logits_to_keep=1,

@@ -41,6 +41,13 @@ def test_the_command_shows_it_and_without_the_flag_the_head_of_the_file(tmp_path
         assert done.returncode == 0 and text in done.stdout and not done.stderr
 
 
+def test_an_option_beside_it_is_refused_rather_than_ignored(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["selfplay.py", "--dry-run", "--difficulty", "cliff"])
+    with pytest.raises(SystemExit) as left:
+        demos.demo("selfplay")
+    assert left.value.code == 2 and "take no other option" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_demo_shows_its_concept(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--demo"])

@@ -1,6 +1,7 @@
 """Evaluation: cases and answers from files, the one command, and what bad input gets."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -170,15 +171,30 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_answers(tmp_path, run, few, 
     expected = run(*model, "--save", whole)
     lines = whole.read_text().splitlines(keepends=True)
     assert len(lines) == 24 and {"id", "calls", "text"} <= json.loads(lines[0]).keys()
-    batch = 2400 // (150 + max(prompt_widths(few)))  # the first batch was saved, and a half line
-    stopped.write_text("".join(lines[:batch]) + lines[batch][:40])
-    assert run(*model, "--save", stopped)[:2] == expected[:2]
-    assert stopped.read_text() == whole.read_text()
+    batch = 2400 // (150 + max(prompt_widths(few)))  # after the first batch, in the second, a half line
+    for saved in batch, batch + 1:
+        stopped.write_text("".join(lines[:saved]) + lines[saved][:40])
+        assert run(*model, "--save", stopped)[:2] == expected[:2]
+        assert stopped.read_text() == whole.read_text()
     assert run("--predictions", stopped, "--data", few)[1].splitlines()[1:] == (
         expected[1].splitlines()[1:]
     )
     code, _, errors = run(*model, "--save", stopped, "--seed", 1)
     assert code == 2 and "line 1: of another run" in errors
+
+
+def test_answers_of_other_weights_under_the_same_name_are_not_taken_for_these(
+    tmp_path, run, few, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    options = ["--data", few, "--limit", 1, "--max-new-tokens", 8, "--save", tmp_path / "a.jsonl"]
+    shutil.copytree(ROOT / "tiny", tmp_path / "model")
+    assert run("--model", tmp_path / "model", *options)[0] == 0
+    player = Player(str(tmp_path / "model"))
+    player.model.get_input_embeddings().weight.data[0] += 1
+    player.model.save_pretrained(tmp_path / "model")
+    code, _, errors = run("--model", tmp_path / "model", *options)
+    assert code == 2 and "of another run" in errors
 
 
 def test_a_file_to_save_to_that_holds_something_else_is_left_alone(tmp_path, run, few, monkeypatch):

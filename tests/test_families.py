@@ -17,12 +17,14 @@ from conftest import ROOT
 from test_selfplay import run_here  # noqa: F401, a fixture
 
 import generator
+import grpo
+import rollout
 import solver
 from eval import load_tasks
 from grpo import GRPOConfig
 from plumbing import ask
 from plumbing.player import Player
-from rollout import UnusableModel
+from rollout import Rollout, UnusableModel
 from tiny.make import TEXT, World, generator_text, solver_text
 
 SYSTEMLESS = (
@@ -150,3 +152,49 @@ def test_a_model_that_scales_its_logits_is_not_trained_on_a_loss_that_does_not(t
     player.model.config.logit_scale = 0.0625  # as Cohere's
     with pytest.raises(UnusableModel, match="logit_scale"):
         player.prepare_training(cfg)
+
+
+def test_checkpointing_brings_no_dropout(tmp_path):
+    make(tmp_path, "Llama", learned=False)
+    player = Player(str(tmp_path))
+    player.model.model.layers[0].self_attn.attention_dropout = 0.5
+    player.model.lm_head.add_module("drop", torch.nn.Dropout(0.5))
+    player.prepare_training(GRPOConfig(checkpointing="on"))
+    assert player.model.model.layers[0].self_attn.attention_dropout == player.model.lm_head.drop.p == 0
+
+
+SMALL = dict(hidden_size=32, num_attention_heads=2, vocab_size=64)
+LAYERS = dict(SMALL, num_hidden_layers=2, num_key_value_heads=1, intermediate_size=64, head_dim=16)
+OTHERS = {  # name in transformers -> its configuration, whether prompts are shared, served by hand
+    "GPT2": (dict(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64), True, True),
+    "GPTNeoX": (dict(SMALL, num_hidden_layers=2, intermediate_size=64), True, True),
+    "Bloom": (dict(hidden_size=32, n_layer=2, n_head=2, vocab_size=64), False, False),
+    "Mamba": (dict(hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=64), False, False),
+    "Gemma3Text": (dict(LAYERS, sliding_window=4), True, False),
+    "GptOss": (dict(LAYERS, num_local_experts=2, num_experts_per_tok=1, sliding_window=512), True, False),
+    "Lfm2": (dict(LAYERS, head_dim=16, layer_types=["conv", "full_attention"]), False, False),
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_the_update_is_right_for_any_cache_and_the_rollout_right_or_refused(family):
+    settings, shared, served = OTHERS[family]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    of = {(5, 6, 7): ([9, 2], [8, 30, 31, 2]), (5,): ([9, 9, 9], [2])}
+    rollouts = [Rollout(list(prompt), c, True) for prompt, some in of.items() for c in some]
+    assert bool(grpo._cache_name(model)) == shared
+    with torch.no_grad():
+        found = grpo.token_logprobs(model, rollouts, 1.0)[0]
+        for row, r in zip(found, rollouts):  # each alone, by the model as transformers has it
+            logits = model(input_ids=torch.tensor([r.prompt + r.completion])).logits[0]
+            logps = logits[len(r.prompt) - 1 : -1].log_softmax(-1)
+            alone = logps.gather(1, torch.tensor(r.completion)[:, None])[:, 0]
+            assert (row[: len(alone)] - alone).abs().max() < 1e-5
+    asked = (model, [[5, 6, 7], [8]], 2, 6, 0, [2], torch.rand(2, 2, 6))
+    if served:
+        assert rollout.sample(*asked) == rollout.sample_hf(*asked)
+    else:
+        with pytest.raises(UnusableModel, match="--sampler hf"):
+            rollout.sample(*asked)

@@ -245,6 +245,27 @@ def test_after_one_step_at_the_papers_rate_nearly_every_weight_has_changed():
     assert cfg.lr == 1e-6 and changed > 0.99 * total > 0
 
 
+def test_in_autocast_the_update_is_nearly_the_same_and_its_log_softmax_float32(monkeypatch):
+    rollouts = [Rollout([5, 6], [9, 11, 2], True), Rollout([5, 6], [8, 2], True)]
+    cfg, found, on = GRPOConfig(beta=0.0), [], torch.autocast
+    for enabled in (False, True):  # as on a GPU
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: on("cpu", torch.bfloat16, enabled))
+        model = random_model()
+        logps = grpo.token_logprobs(model, rollouts, 1.0)[0]
+        assert logps.dtype == torch.float32
+        grpo.backward(model, rollouts, torch.tensor([1.0, -1.0]), cfg)
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    exact, rounded = found
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+def test_a_kl_without_a_reference_is_refused(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ValueError, match="reference"):
+        grpo.step(model, optimizer, [Rollout([5], [2], True)], torch.ones(1, 1), GRPOConfig())
+
+
 def test_chunking_the_vocabulary_changes_nothing(model, monkeypatch):
     rollouts = [Rollout([5, 6], [9, 11, 2], True), Rollout([7], [10, 2], True)]
     whole = grpo.token_logprobs(model, rollouts, 1.0)[0]

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 import torch
+import transformers
+from conftest import ROOT, random_model
 from safetensors.torch import load_file, save_file
 
 from plumbing import player
@@ -71,3 +73,22 @@ def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
         p.model.get_input_embeddings().weight.zero_()
     assert p.speaking().get_input_embeddings().weight.abs().max() == 0
     assert p.model.dtype == torch.float32
+
+
+def test_in_another_precision_positions_keep_theirs():
+    model = player.lower(random_model(), torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert {b.dtype for b in model.buffers()} == {torch.float32}  # as from_pretrained leaves them
+
+
+def test_a_base_model_without_a_template_is_given_its_first_token(tmp_path):
+    shutil.copytree(ROOT / "tiny", tmp_path / "base")
+    (tmp_path / "base/chat_template.jinja").unlink()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer.add_special_tokens({"bos_token": "<|begin|>"})
+    for bos, start in (None, "<|im_start|>user"), ("<|begin|>", "<|begin|><|im_start|>user"):
+        if bos:
+            tokenizer.save_pretrained(tmp_path / "base")
+        p = Player(str(tmp_path / "base"))
+        text = p.tokenizer.decode(p.ids([{"role": "user", "content": "Hello"}]))
+        assert text.startswith(start), text
