@@ -230,6 +230,7 @@ class Run:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         cfg, bad = self.cfg, 0
         reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
+        # Begun anew in each phase; a constant rate, and all weights decay.
         optimizer = torch.optim.AdamW(player.prepare_training(cfg), cfg.lr,
                                       weight_decay=cfg.weight_decay)
         log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))

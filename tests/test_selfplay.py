@@ -14,6 +14,7 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import curate
 import selfplay
 import solver
 from ast_match import exact_match
@@ -175,6 +176,10 @@ def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, 
     assert code == 0 and "--eval-tasks was 16, is 8" in out
     config = json.loads((tmp_path / "runs/smoke/config.json").read_text())
     assert config["eval_tasks"] == 8 and config["versions"]["torch"] == torch.__version__
+    config["versions"]["code"] = "of an earlier reward"
+    (tmp_path / "runs/smoke/config.json").write_text(json.dumps(config))
+    code, out, _ = run_here(tmp_path, "--smoke", "--eval-tasks", "8")
+    assert code == 0 and "other versions or code" in out and "earlier reward" in out
 
 
 @pytest.mark.parametrize(
@@ -371,6 +376,21 @@ def test_a_curation_that_leaves_nothing_says_what_emptied_it_and_goes_on_with_ot
     assert code == 3 and re.search(r"of 1 candidates none is left: 1 [^.]+\. Raise --candidates", err)
     code, out, _ = run_here(tmp_path, *options, "--candidates", "24", "--set-changed")
     assert code == 0 and "--candidates was 1, is 24" in out
+
+
+def test_what_the_solver_answered_is_kept_where_only_tau_was_too_high(tmp_path, run_here, monkeypatch):
+    options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0", "--candidates", "24"]
+    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.875)
+    code, _, err = run_here(tmp_path, *options, "--tau", "1")
+    assert code == 3 and "Lower --tau" in err
+    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.0)  # not asked again
+    code, _, err = run_here(tmp_path, *options, "--set-changed")
+    assert code == 0, err
+
+
+def test_the_folder_of_the_model_that_ships_is_that_model():
+    by_path, by_name = (play.parse_arguments(["--model", m])[0] for m in (str(ROOT / "tiny"), "tiny"))
+    assert by_path == by_name and by_name.group == 8
 
 
 def test_nothing_is_written_but_below_the_run_folder(smoke):
