@@ -2,10 +2,10 @@
 
     python -m experiments.other_make runs/tiny
 
-From set to set one more thing is new.  The first four use the held-out words of tiny's world: as
-they are, with menus of 8, with two calls, and with distractors whose names (nine of ten)
-differ from a gold one by one word.  The fifth asks in other turns of phrase.  The last has other verbs, nouns,
-arguments, values and phrases altogether.  Base model and last Solver answer the same tasks.
+The first four sets use the held-out words of tiny's world: as they are, with menus of 8, with two
+calls, and with distractors of which nine in ten differ from a gold tool's name by one word.  The
+fifth asks in other turns of phrase.  The last has other verbs, nouns, arguments, values and phrases
+altogether.  Base model and last Solver answer the same tasks.
 
 One task of the last set:
     "Could you archive the badge whose colour is amber?"  archive_badge(colour="amber")
