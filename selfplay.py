@@ -76,11 +76,10 @@ class Config(GRPOConfig):
     eval_tasks: int = option(100, "how many of them")
     save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
 
-# What differs for the model that ships: a million parameters learn in larger steps, and at
-# temperature 1 they write little but noise.
-TINY = dict(lr=1e-4, beta=0.0, group=8, temperature=0.7, max_new_tokens=320, micro_batch=32,
-            generator_steps=20, generator_prompts=8, solver_steps=40, solver_prompts=16,
-            p_large_menu=0.2, candidates=1200, select=300, eval_tasks=480)
+# What differs for the model that ships: a million parameters learn in larger steps.
+TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=20,
+            generator_prompts=8, solver_steps=40, solver_prompts=16, p_large_menu=0.2,
+            candidates=1200, select=300, eval_tasks=480)
 SMOKE = dict(iterations=1, save_every=1, generator_steps=2, generator_prompts=2, solver_steps=3,
              solver_prompts=2, candidates=48, eval_tasks=16)
 
