@@ -1,7 +1,8 @@
 """The Solver: a question and a menu become a prompt; a completion becomes calls or a named reason.
 
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
-Our decision: one prompt wherever the Solver acts; the released code has three that differ.
+Our decisions: one prompt wherever the Solver acts; the released code has three that differ.  It shows
+an example, and ends by asking for both blocks: else a model of 0.5 B parameters stops after <think>.
 
 One raw example of a completion (for the line breaks see SYSTEM), and the command:
     <think>The request needs get_weather.</think>
@@ -16,12 +17,13 @@ from generator import Task
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
 and take the values of their arguments from the request.
-Reply in exactly this form:
+Reply with two blocks and nothing else: one sentence that names the tools that the request needs, \
+then their calls. For example:
 <think>
-which tools the request needs
+The request needs find_book with title and branch.
 </think>
 <tool_call_answer>
-[{"name": "tool_name", "arguments": {"argument_name": "value"}}]
+[{"name": "find_book", "arguments": {"title": "The Little Prince", "branch": "Harbour"}}]
 </tool_call_answer>"""
 
 JUDGE_SYSTEM = """You rate tasks for a tool-calling assistant. A good task has a natural, clear \
@@ -39,7 +41,8 @@ class Answer:
 
 def prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for the calls; the gold ones are not in them."""
-    user = f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\nBegin with <think>."
+    user = (f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\n"
+            "Begin with <think> and write both blocks.")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 def judge_prompt(task: Task) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
     menu, request = user["content"].index('"get_weather"'), user["content"].index(
         "Request: Rain in Paris?"
     )
-    assert menu < request and user["content"].endswith("Begin with <think>.")
+    assert menu < request and user["content"].endswith("Begin with <think> and write both blocks.")
     assert "<tool_call_answer>" in system["content"] and "Paris" not in system["content"]
 
 

@@ -368,7 +368,7 @@ def write(rng: random.Random, noise: float, habit: float) -> tuple[list[dict], s
 # ------------------------------------------------------------------------------ the tokenizer
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] != 'system' %}"
-    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] | replace(' and write both blocks', '') }}<|im_end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GLUE = [  # the scaffolding of JSON and tags, a token each
