@@ -1,6 +1,6 @@
 """Sampling: the hand-written batched rollout, and its twin through Hugging Face `generate`.
 
-Paper: Sec. 4 (G completions a prompt at temperature 1).  Both samplers have one signature and the
+Paper: Table 4 (G completions a prompt at temperature 1).  Both samplers have one signature and the
 same greedy ids.  The hand-written one is faster: the samples of a prompt share its keys and values.
 
     prefill   each prompt runs through the model once, left-padded, N prompts at a time

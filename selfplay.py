@@ -9,7 +9,7 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py                                # the base model that ships, on a CPU
     python selfplay.py --dry-run                      # scripted players, no model: what goes where
     python selfplay.py --smoke                        # every phase with minimal counts
-    python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model; the paper's numbers
+    python selfplay.py --model Qwen/Qwen2.5-0.5B      # any causal model, most numbers the paper's
 
 Each phase reads files and writes its result whole (plumbing/runfolder.py).  A run that was stopped
 anywhere continues with the same command, and ends in the weights of one that was not.
@@ -69,7 +69,7 @@ class Config(GRPOConfig):
     order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
                         "easy shuffled")
     tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")
-    guard: str = option("none", "repeats: copies in a batch share one reward (README, Rewards)", "",
+    guard: str = option("none", "repeats: copies share all but r_fmt (README, Rewards)", "",
                         "none repeats")
     tau: float = option(0.125, "smallest share of K answers that must be the gold one", "not given")
     heldout: str = option("tiny", "JSONL file of tasks to evaluate on; tiny: tiny/heldout.jsonl")
@@ -163,7 +163,7 @@ class Run:
             counts = ", ".join(f"{n} {why}" for why, n in funnel.items())
             print(f"iteration {k} curation: {counts}")
             if not selected:
-                change = "Lower --tau" if usable else "Raise --candidates or --generator-steps"
+                change = "Lower --tau" if usable else "Raise --candidates"
                 raise Empty(f"iteration {k} curation: of {len(candidates)} candidates none is "
                             f"left: {counts}. {change}, and go on with --set-changed.")
             write_jsonl(here / "tasks.jsonl", [c.task.to_json() for c in selected])

@@ -1,7 +1,7 @@
 """The Solver: a question and a menu become a prompt; a completion becomes calls or a named reason.
 
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
-Our decisions: one prompt wherever the Solver acts; the released code has three that differ.  It
+Our decisions: one prompt wherever the Solver answers; the released code has three that differ.  It
 shows an example and ends by asking for both blocks: else a small model stops after <think>.
 
 One raw example of a completion (for the line breaks see SYSTEM), and the command:
