@@ -86,8 +86,9 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
     lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        way = _hidden_shared if shared and _cache_name(model) else _hidden_plain
-        hidden = way(model, rollouts, ids, mask)
+        cache_name = _cache_name(model) if shared else ""
+        hidden = (_hidden_shared(model, rollouts, ids, mask, cache_name) if cache_name
+                  else _hidden_plain(model, rollouts, ids, mask))
     logps, entropies = _logps(model.get_output_embeddings(), hidden[mask], ids[mask], temperature)
     zeros = torch.zeros(mask.shape, device=device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropies), mask
@@ -110,13 +111,13 @@ def _cache_name(model: PreTrainedModel) -> str:
     names = [name for name in ("cache", "past_key_values") if name in takes]
     return names[0] if names and fit and not dropped else ""
 
-def _hidden_shared(model, rollouts, ids, mask) -> torch.Tensor:
+def _hidden_shared(model, rollouts, ids, mask, cache_name: str) -> torch.Tensor:
     """The same, with each distinct prompt forwarded once."""
     place = {p: i for i, p in enumerate(dict.fromkeys(tuple(r.prompt) for r in rollouts))}
     of_row = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=model.device)
     prompts, prompt_mask, positions = left_pad(list(map(list, place)), model.device)
     cache = DynamicCache(config=model.config)
-    forward = partial(model.base_model, use_cache=True, **{_cache_name(model): cache})
+    forward = partial(model.base_model, use_cache=True, **{cache_name: cache})
     out = forward(input_ids=prompts, attention_mask=prompt_mask, position_ids=positions)
     first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
     if ids.shape[1] == 1:

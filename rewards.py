@@ -38,7 +38,7 @@ W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # Sec. 3.4: the Solver's r_fmt
 W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # Sec. 3.4: the Solver's r_acc of a pair of calls
 EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this for each call too many
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
-PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")  # what prompts say
+PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")  # forms, last words of prompts
 
 @dataclass(frozen=True)
 class GeneratorReward:

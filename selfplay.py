@@ -93,7 +93,7 @@ def selfplay(cfg: Config, folder: Path) -> None:
     """Algorithm 1."""
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     run = Run(cfg, folder)
-    if distributed.size == 1:  # several processes could not agree on when
+    if distributed.size == 1:  # several processes could not agree on when to stop
         signal.signal(signal.SIGINT, run.stop)
     generator_at = solver_at = cfg.model
     run.evaluate(0, solver_at)

@@ -4,8 +4,8 @@
 
 The first four sets use the held-out words of tiny's world: as they are, with menus of 8, with two
 calls, and with distractors of which nine in ten differ from a gold tool's name by one word.  The
-fifth asks in other turns of phrase.  The last has other verbs, nouns, arguments, values and phrases
-altogether.  Base model and last Solver answer the same tasks.
+fifth puts an unfamiliar frame around the same phrases.  The last has other verbs, nouns, arguments,
+values and phrases altogether.  Base model and last Solver answer the same tasks.
 
 One task of the last set:
     "Could you archive the badge whose colour is amber?"  archive_badge(colour="amber")
@@ -29,20 +29,21 @@ VERBS = "archive rename approve reject assign measure publish repair".split()
 NOUNS = "badge crate robot poster ladder violin turbine beacon".split()
 ARGUMENTS = {  # argument -> how it is said, its values
     "colour": ("whose colour is {}", "amber teal ivory crimson olive".split()),
-    "floor": ("that stands on floor {}", range(2, 90)),
+    "floor": ("that stands on floor {}", range(401, 490)),
     "mood": ("in a {} mood", "calm grim merry sober".split()),
     "crew": ("with the {} crew", "night harbour alpine desert".split()),
-    "speed": ("at {} knots", range(2, 90)),
+    "speed": ("at {} knots", range(401, 490)),
     "tag": ("under the tag {}", ["K7", "zeta", "blue-2", "north"]),
 }
 
 def familiar(rng: random.Random, size: int = 3, calls: int = 1, twin: float = 0.0) -> Task:
     """A task in held-out words of tiny's world."""
-    world = World(rng, True, {"arguments": [1, 1, 0, 0], "twin": twin, "optional": 0})
+    weights = {"arguments": [1, 1, 0, 0], "twin": twin, "optional": 0}  # one or two arguments
+    world = World(rng, heldout=True, weights=weights)
     return world.task(Spec(rng.choice(DOMAINS), "single_turn", size, calls))
 
-def rephrased(rng: random.Random) -> Task:
-    """The same, asked for in another way."""
+def framed(rng: random.Random) -> Task:
+    """The same, with other words around it."""
     task = familiar(rng)
     asked = task.question.removeprefix("Please ").rstrip(".?")
     return replace(task, question=f"I need your help: {asked}, thanks!")
@@ -63,7 +64,7 @@ SETS = {"held-out words": familiar,
         "menus of 8": partial(familiar, size=8),
         "two calls": partial(familiar, size=4, calls=2),
         "names that differ by one word": partial(familiar, size=4, twin=1.0),
-        "other turns of phrase": rephrased,
+        "an unfamiliar frame": framed,
         "other words altogether": foreign}
 
 def make(name: str, count: int = 120) -> list[Task]:

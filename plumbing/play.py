@@ -1,8 +1,8 @@
 """The command `python selfplay.py`: options, the run folder, and how a run ends.
 
-Options are made from `selfplay.Config`.  A run folder that holds a run of other options is refused,
-unless --set-changed is given.  Exit code 2: bad input or no room; 3: a phase had nothing to work
-on; 130: Ctrl-C.
+Options are made from `selfplay.Config`.  A run folder that holds a run of other options (but
+--save-every) is refused, unless --set-changed is given.  Exit code 2: bad input or no room; 3: a
+phase had nothing to work on; 130: Ctrl-C.
 """
 import argparse
 import json
@@ -87,8 +87,7 @@ def code() -> str:
 def open_folder(cfg: Config, set_changed: bool) -> Path:
     """The run folder; one that holds a run of another configuration is refused unless told."""
     folder, versions = Path("runs") / cfg.run, {"python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__,
-        "code": code()}
+        "torch": torch.__version__, "transformers": transformers.__version__, "code": code()}
     path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
     if path.exists() and any(folder.glob("iter*")):
         try:
@@ -104,12 +103,12 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
                             "the new values by --set-changed, name this run with --run NAME, or "
                             "delete the folder.")
         if changed:
-            print(f"{folder} goes on, its unfinished phase from the start: {changed}")
+            print(f"{folder} goes on, an unfinished training from the start: {changed}")
             parts = () if other <= AFTER_SAMPLING | {"versions"} else ("iter*/*.part.jsonl",)
             remove(*(f for form in ("iter*/*.steps", *parts) for f in folder.glob(form)))
         if "versions" in other:
-            print(f"{folder} goes on with other versions or code, so not to the bit, and what is done "
-                  f"stays: it began with {found.get('versions')}, these are {versions}")
+            print(f"{folder} goes on with other versions or code, so not to the bit, and what is "
+                  f"done stays: it began with {found.get('versions')}, these are {versions}")
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
 

@@ -26,11 +26,12 @@ from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
-SCALED = ("logits_scaling", "logit_scale", "final_logit_softcapping")  # in configs: see `prepare_training`
+SCALED = "logits_scaling", "logit_scale", "final_logit_softcapping"  # see `prepare_training`
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 ROOT = Path(__file__).resolve().parent.parent
-CHATML = ("{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
-          "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+CHATML = ("{{ bos_token }}{% for m in messages %}"
+          "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A float32 model and its tokenizer; safetensors only, no remote code, else UnusableModel.

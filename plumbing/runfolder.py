@@ -178,7 +178,7 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     return int(path.stem.split("-")[0])
 
 class Log:
-    """log.jsonl: a line a step.  What an earlier try wrote of a phase from `first` on is dropped."""
+    """log.jsonl: a line a step.  What an earlier try wrote from `first` on is dropped."""
     told: list[Callable[[dict, int], None]] = []  # trackers, of each line and its number
 
     def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
