@@ -1,11 +1,12 @@
-"""Draws the pictures of the README: assets/loop.svg, r_diff.svg, and a run's funnel.svg.
+"""Draws the pictures of the README: assets/loop.svg, r_diff.svg, dynamics.svg, a run's funnel.svg.
 
-    python assets/draw.py                # needs matplotlib
+    python assets/draw.py                # needs matplotlib; dynamics: of experiments/results/five-*
     python assets/draw.py runs/tiny      # the funnel too, from the log of that run
 
 The colours have a middling brightness on no background, so they show on light and on dark pages.
 The same version of matplotlib writes the same bytes.
 """
+import json
 import sys
 from pathlib import Path
 
@@ -96,6 +97,11 @@ STAGES = {  # of the funnel: who is left -> how the reasons begin with which the
     "confirmed": ("not confirmed",),
     "selected": ("over quota",)}
 
+BANDS = (  # of p: label, least, most, colour; the names are those of curate.py
+    ("never right", 0, 0, GREY), ("hard", 1 / K, BAND_LOW - 1 / K, "#b3443d"),
+    ("medium", BAND_LOW, BAND_HIGH, GENERATOR), ("easy", BAND_HIGH + 1 / K, 1 - 1 / K, "#6aa84f"),
+    ("always right", 1, 1, SOLVER))
+
 def left(funnel: dict[str, int]) -> dict[str, int]:
     """stage -> how many candidates were left after it."""
     named = [start for starts in STAGES.values() for start in starts or ()]
@@ -122,9 +128,51 @@ def funnel(folder: Path) -> Figure:
     axes.invert_yaxis()  # shared: the first stage on top
     return figure
 
+def dynamics(runs: list[dict]) -> Figure:
+    """What changes from iteration to iteration: means over the seeds, and thin lines a seed each."""
+    figure = Figure(figsize=(10.65, 6), layout="constrained")
+    (accuracy, parts, rates), (left_over, tasks, shares) = figure.subplots(2, 3)
+    ks = range(1, len(runs[0]["iterations"]) + 1)
+    mean = lambda value: [sum(value(r["iterations"][k - 1]) for r in runs) / len(runs) for k in ks]
+    of = lambda phase, key: mean(lambda told: told[phase][key])
+    for run in runs:
+        accuracy.plot([100 * x for x in run["accuracy"]], color=SOLVER, lw=0.8)
+    accuracy.plot([100 * sum(x) / len(x) for x in zip(*(run["accuracy"] for run in runs))], "o-",
+                  color=SOLVER, lw=2.5)
+    for part in report.PARTS["generator"]:
+        parts.plot(ks, of("generator", part), "o-", label=part)
+    bottom = [0.0] * len(ks)
+    for label, low, high, colour in BANDS:
+        height = mean(lambda told: sum(low <= p <= high for p in told["p"]) / len(told["p"]))
+        rates.bar(ks, height, bottom=bottom, label=label, color=colour)
+        bottom = [a + b for a, b in zip(bottom, height)]
+    for stage in list(STAGES)[1:]:
+        left_over.plot(ks, mean(lambda told: left(told["funnel"])[stage]
+                                / left(told["funnel"])["proposed"]), "o-", label=stage)
+    for what in ("arguments", "calls"):
+        tasks.plot(ks, of("tasks", what), "o-", label=f"{what} a task")
+    shares.plot(ks, of("solver", "zero_advantage_groups"), "o-", label="zero-advantage groups")
+    shares.plot(ks, of("tasks", "right"), "o-", label="right gold answers")
+    shares.plot(ks, mean(lambda told: told["tasks"]["questions"] / told["curate"]["selected"]),
+                "o-", label="distinct questions")
+    top = {accuracy: ("held-out exact match, %", 60), parts: ("Generator: reward parts, usable", 1.05),
+           rates: ("usable tasks by share of right answers", 1), left_over: ("candidates left", 1.05),
+           tasks: ("curated tasks", 2), shares: ("shares", 1.05)}
+    for axes, (title, most) in top.items():
+        axes.set_title(title, fontsize=10)
+        axes.set(xticks=ks, ylim=(0, most))
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes is not accuracy:
+            axes.legend(*axes.get_legend_handles_labels(), fontsize=8, ncols=2, frameon=False,
+                        loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    accuracy.set(xlabel="iteration (0: base)", xticks=[0, *ks])
+    return figure
+
 if __name__ == "__main__":
     with matplotlib.rc_context(STYLE):
         pictures = {"loop": loop(), "r_diff": difficulty()}
+        if runs := sorted((HERE.parent / "experiments" / "results").glob("five-*.json")):
+            pictures["dynamics"] = dynamics([json.loads(run.read_text()) for run in runs])
         if sys.argv[1:]:
             pictures["funnel"] = funnel(Path(sys.argv[1]))
         for name, figure in pictures.items():

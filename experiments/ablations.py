@@ -78,8 +78,7 @@ def play(variant: str, seed: int, threads: int, results: Path) -> None:
         "seconds": sum(line["seconds"] for line in last_lines(log)),
         "accuracy": [sum(right.values()) / len(right) for right in verdicts.values()],
         "right": verdicts[max(verdicts)],
-        "curation": [line for line in log if line["phase"] == "curate"],
-        "phases": [line for line in last_lines(log) if line["phase"] != "curate"]}))
+        "iterations": [iteration(ROOT / "runs" / run, k) for k in verdicts if k]}))
     print(f"{variant} {seed}: {100 * sum(verdicts[0].values()) / len(verdicts[0]):.1f} -> "
           f"{', '.join(f'{100 * sum(r.values()) / len(r):.1f}' for r in verdicts.values())}",
           flush=True)
@@ -87,6 +86,14 @@ def play(variant: str, seed: int, threads: int, results: Path) -> None:
 def last_lines(log: list[dict]) -> list[dict]:
     """The last line of each phase."""
     return list({(line["iteration"], line["phase"]): line for line in log}.values())
+
+def iteration(folder: Path, k: int) -> dict[str, dict]:
+    """One iteration in numbers: each phase's at its end, the funnel, pass rates, curated tasks."""
+    logs = {phase: report.log(folder, phase, k) for phase in ("generator", "curate", "solver")}
+    told = {phase: report.means(lines) for phase, lines in logs.items() if lines}
+    for line in logs["curate"]:
+        told |= {"funnel": line["funnel"], "p": line["p"]}
+    return told | {"tasks": report.curated(folder, k)}
 
 def mean_sd(values: list[float]) -> str:
     """A mean and its standard deviation in percent, as text."""

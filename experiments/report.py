@@ -134,23 +134,30 @@ def by_difficulty(folder: Path, tasks: list[Task]) -> str:
         rows.append([name(k), *(f"{100 * sum(s) / len(s):.0f}" if s else "-" for s in shares)])
     return aligned(rows)
 
-def curation(folder: Path) -> str:
-    """The funnel of each iteration, the shares of right answers, and how hard the tasks are.
+def shape(tasks: list[Task], tiny: bool) -> dict[str, float]:
+    """Curated tasks in numbers: distinct questions; arguments, calls and tools a task; for tiny
+    the share of the gold answers that are right by the rules of its world."""
+    mean = lambda count: sum(map(count, tasks)) / max(1, len(tasks))
+    return {"questions": len({t.question for t in tasks}),
+            "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
+            "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools)),
+            **({"right": share_right(tasks)} if tiny and tasks else {})}
 
-    For tiny, also the share of the gold answers that are right by the rules of its world.
-    """
-    text, cfg = "", json.loads((folder / "config.json").read_text())
+def curated(folder: Path, k: int) -> dict[str, float]:
+    """The shape of the tasks of iteration k of a run."""
+    path, cfg = folder / f"iter{k}" / "tasks.jsonl", json.loads((folder / "config.json").read_text())
+    return shape(eval.load_tasks(path) if path.exists() else [], cfg["model"] == "tiny")
+
+def curation(folder: Path) -> str:
+    """The funnel of each iteration, the shares of right answers, and how hard the tasks are."""
+    text = ""
     for line in log(folder, "curate"):
-        curated = folder / f"iter{line['iteration']}" / "tasks.jsonl"
-        tasks = eval.load_tasks(curated) if curated.exists() else []
-        count = {"arguments": [sum(len(call.arguments) for call in t.calls) for t in tasks],
-                 "calls": [len(t.calls) for t in tasks], "tools": [len(t.tools) for t in tasks]}
-        rates = sorted(Counter(line["p"]).items())
+        tasks, rates = curated(folder, line["iteration"]), sorted(Counter(line["p"]).items())
         text += (f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} "
-                 f"selected, {len({t.question for t in tasks})} distinct questions; a task has "
-                 + ", ".join(f"{sum(n) / max(1, len(n)):.2f} {what}" for what, n in count.items())
-                 + (f"; {share_right(tasks):.2f} of the gold answers are right by program"
-                    if cfg["model"] == "tiny" and tasks else "")
+                 f"selected, {tasks['questions']} distinct questions; a task has "
+                 + ", ".join(f"{tasks[what]:.2f} {what}" for what in ("arguments", "calls", "tools"))
+                 + (f"; {tasks['right']:.2f} of the gold answers are right by program"
+                    if "right" in tasks else "")
                  + "\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
                  + "\n  usable, by share of right answers: "
                  + ", ".join(f"{p:.2f}: {n}" for p, n in rates) + "\n")

@@ -19,7 +19,7 @@ import selfplay
 import solver
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import report, walkthrough
+from experiments import ablations, report, walkthrough
 from generator import Task
 from plumbing import play
 from plumbing.player import Player
@@ -102,6 +102,23 @@ def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
         card = (smoke[0] / f"runs/smoke/iter1/{role}/README.md").read_text()
         for what in ("base_model: tiny", f"# {role.title()} after iteration 1 of 1", "of 16 =", "commit", '"lr"'):
             assert what in card
+
+
+def test_the_pictures_show_what_the_run_folder_says(smoke):
+    pytest.importorskip("matplotlib")
+    from assets import draw
+
+    folder = smoke[0] / "runs/smoke"
+    told = ablations.iteration(folder, 1)
+    assert sum(told["funnel"].values()) == told["curate"]["candidates"] == 48
+    assert told["tasks"]["questions"] == told["funnel"]["selected"]  # none is there twice
+    run = {"accuracy": [0.2, 0.4], "iterations": [told]}
+    accuracy, _, rates, left, tasks, _ = draw.dynamics([run, run | {"accuracy": [0.2, 0.5]}]).axes
+    assert [*accuracy.lines[-1].get_ydata()] == pytest.approx([20, 45])
+    assert sum(bar.get_height() for bar in rates.patches) == pytest.approx(1)
+    assert [line.get_ydata()[0] * 48 for line in left.lines] == pytest.approx([*draw.left(told["funnel"]).values()][1:])
+    assert tasks.lines[0].get_ydata() == [told["tasks"]["arguments"]]
+    assert [bar.get_width() for bar in draw.funnel(folder).axes[0].patches] == [*draw.left(told["funnel"]).values()]
 
 
 def test_both_players_have_moved_and_apart(smoke):
