@@ -6,7 +6,8 @@ Our decisions:
   1. `required` counts beside and inside `parameters`; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
   3. [[f, g]] is [f, g]; the released code reads [f], so that g escapes the price of an extra call.
-  4. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
+  4. "arguments" that are null, "" or [] are none; the released code reads one of that name.
+  5. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
 
 One raw example, the text inside <tool_call_answer>:
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
@@ -63,6 +64,8 @@ class Tool:
         if isinstance(inner, dict) and (parameters.get("type") == "object"
                                         or all(isinstance(v, dict) for v in inner.values())):
             parameters = inner
+        elif parameters.get("type") == "object" and parameters.keys() <= {"type", "required"}:
+            parameters = {}  # a JSON schema without properties
         elif isinstance(parameters.get("required"), list):  # a list is no argument's schema
             parameters = {k: v for k, v in parameters.items() if k != "required"}
         required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
@@ -108,7 +111,8 @@ def syntax_tree(text: str) -> ast.expr:
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _READERS = (json.loads, lambda text: ast.literal_eval(syntax_tree(text)),
-            lambda text: json.loads(re.sub(r"\b(True|False|None)\b", lambda m: _WORDS[m[0]], text)))
+            lambda text: json.loads(re.sub(r'"(?:\\.|[^"\\])*"|\b(?:True|False|None)\b',
+                                           lambda m: _WORDS.get(m[0], m[0]), text)))
 
 def plain(value: Any, depth: int = 0) -> Any:
     """A parsed value, if JSON and UTF-8 can carry it, else `Malformed`."""
@@ -150,15 +154,16 @@ def _to_call(item: dict, strict: bool) -> Call | None:
         if isinstance(arguments, str):
             with suppress(Malformed):
                 arguments = parse_value(arguments)
+        if "arguments" in source and not arguments:  # null, "", []
+            arguments = {}
         if source is item and not isinstance(arguments, dict):  # they stand beside it
             arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name")}
         if isinstance(name, str) and name.strip() and isinstance(arguments, dict):
             return Call(name if strict else name.strip(), arguments)
     return None
 
-def parse_menu(text: str) -> list[Tool]:
-    """The tools in a menu.  Raises `Malformed`; one bad tool spoils the menu."""
-    value = parse_value(text, python=False)
+def to_tools(value: Any) -> list[Tool]:
+    """The tools of a menu, a parsed value.  Raises `Malformed`; one bad tool spoils the menu."""
     if not isinstance(value, list) or not value:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from ast_match import Call, Malformed, Tool, last_block, parse_menu, parse_value, to_calls
+from ast_match import Call, Malformed, Tool, last_block, parse_value, to_calls, to_tools
 
 DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
@@ -89,7 +89,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """What could be read of a completion.  A part that could not is None and has its reason."""
+    """What could be read of a completion; what could not is None, and `reasons` say why."""
     blocks: dict[str, str | None]
     tools: list[Tool] | None
     calls: list[Call] | None
@@ -134,7 +134,7 @@ def parse(completion: str) -> Draft:
     if reasons:  # without all four blocks nothing counts, as in the released code
         return Draft(blocks, tools, calls, reasons)
     try:
-        tools = parse_menu(blocks["available_tools"])
+        tools = to_tools(parse_value(blocks["available_tools"], python=False))
     except Malformed as reason:
         reasons.append(f"menu: {reason}")
     try:

@@ -4,7 +4,7 @@ Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3;
 al. 2025; dapo: Yu et al. 2025.
 
     A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
-    ratio = pi(token) / pi_old(token)                  pi: the model's probability, pi_old: before
+    ratio = pi(token) / pi_old(token)                  pi: its probability, pi_old: when sampled
     loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3            a token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
@@ -33,7 +33,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from plumbing import distributed
 from rollout import Rollout, left_pad
@@ -106,7 +106,8 @@ def _cache_name(model: PreTrainedModel) -> str:
     it takes no positions, remembers not only keys and values, or checkpointing drops the cache."""
     takes = inspect.signature(model.base_model.forward).parameters
     fit = "position_ids" in takes and all(
-        isinstance(layer, DynamicLayer) for layer in DynamicCache(config=model.config).layers)
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers more
+        for layer in DynamicCache(config=model.config).layers)
     dropped = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     names = [name for name in ("cache", "past_key_values") if name in takes]
     return names[0] if names and fit and not dropped else ""
@@ -167,8 +168,8 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
     """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
     advantage (R,).  `old`: row -> log-probabilities before the first update, (length,), or None.
-    Returns sums over the tokens that were used (loss, kl, entropy, clipped, tokens), and `old` for
-    a further update on these rollouts.
+    Returns the loss, and sums over the tokens that were used (kl, entropy, clipped, tokens); and
+    `old` for a further update on these rollouts.
     """
     kept = [i for i, r in enumerate(rollouts)
             if r.completion and (r.finished or cfg.truncated == "keep")]

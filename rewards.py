@@ -10,7 +10,8 @@ Our decisions, where the paper is silent or the released code differs from it:
   3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
   4. A task with a `curate.structural_reason` is not shown to the Solver: its r_curr is 0.
   5. Values are searched as whole words, as in the paper; 5 does not stand in "5.5", -5 not in "5"
-     and C not in "C++"; letters of every script count; 3.5 stands in "3.50".
+     and C not in "C++"; 3.5 stands in "3.50".  Letters of every script count, but vowel signs
+     and accents that Unicode has as marks of their own do not, and words need blanks between them.
   6. Left as in the paper, though a player can use it: a call without arguments, of a tool that
      requires none, gets all of r_valid; two calls that differ in the name alone are worth .8.
 
@@ -114,6 +115,7 @@ def words(text: str, split: bool = False) -> str:
     """
     text = normalize("NFKC", text[:MAX_QUESTION]).casefold().replace("\u2212", "-")
     text = re.sub(r"\bminus (?=[0-9])", "-", text)
+    text = re.sub(r"(?<![\w.])\.(?=[0-9])", "0.", text)  # .5
     if split:
         text = re.sub(r"(?<![0-9.,])([0-9]+)[.,]([0-9]+)(?![.,]?[0-9])", r"\1 \2", text)
     return f" {' '.join(map(_spelling, _WORD.findall(text)))} "

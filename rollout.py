@@ -59,6 +59,7 @@ class GroupCache:
 
     def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
         self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
+        self.reach = mask.shape[1] + new_tokens  # the farthest that a token looks back
         # layer -> keys and values; keys with the token last, as the product with a query reads them
         self.prompt: dict[int, tuple] = {}  # (N, K, D, P), (N, K, P, D)
         self.own: dict[int, tuple] = {}  # (N, K, G, D, T), (N, K, G, T, D)
@@ -108,13 +109,14 @@ class GroupCache:
 def _attention(module, query, key, value, attention_mask, scaling=None, group_cache=None,
                sliding_window=None, softcap=None, s_aux=None, **_):
     """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
-    reach = group_cache.mask.shape[1] + group_cache.new_tokens
-    if (softcap or s_aux is not None or value.shape != key.shape  # s_aux: attention sinks
-            or (sliding_window and sliding_window < reach)):
+    again = group_cache is not None and module.layer_idx in group_cache.prompt
+    if (group_cache is None  # layers that do not pass it on
+            or again and query.shape[2] > 1  # a layer that attends twice
+            or softcap or s_aux is not None or value.shape != key.shape  # s_aux: attention sinks
+            or (sliding_window and sliding_window < group_cache.reach)):
         raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    first = module.layer_idx not in group_cache.prompt
-    attend = group_cache.prefill if first else group_cache.decode
+    attend = group_cache.decode if again else group_cache.prefill
     return attend(module.layer_idx, query, key, value, scale), None
 
 AttentionInterface.register("group_cache", _attention)

@@ -143,7 +143,8 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="folder or hub name")
     what.add_argument("--predictions", help="JSONL file of answers; no model is asked")
-    parser.add_argument("--compare", help="a second model, or file of answers: first minus second")
+    parser.add_argument("--compare", help="a second one of the same kind, model or file: first minus"
+                        " second")
     parser.add_argument("--data", required=True, type=Path, help="JSONL file of cases, or a folder")
     parser.add_argument("--rule", choices=["exact", "bfcl"], help="default: bfcl for bfcl*")
     parser.add_argument("--subset", choices=["paper"], help="the cases that the paper seems to use")

@@ -132,8 +132,7 @@ def demo_rewards() -> None:
     r = rewards.generator_reward(draft, rewards.r_diff(p, 8), sem)
     print(f"{draft.blocks['question']} {draft.calls}\n"
           f"is worth, if the Solver is right in {p} of its tries:\n"
-          f"R_G = {r.fmt:.2f} fmt + {r.valid:.2f} valid + ({r.diff:.2f} diff + {r.sem:.2f} sem) / 2"
-          f" = {r.total:.2f}")
+          f"R_G = {r.total:.2f}, of {', '.join(f'{n} {x:.2f}' for n, x in vars(r).items())}")
     unsaid = rewards.r_valid(weather({"Oslo in": "Rome in"})[1])
     print(f"its answer names a city that the question does not: valid {unsaid:.2f}\n\nr_diff")
     for k in range(9):

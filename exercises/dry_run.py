@@ -3,7 +3,8 @@
 Prompts, parsing, rewards, advantages, curation, evaluation and report are the real code; a player
 writes by the tables below, and instead of an update the trained one takes the next line of a table.  What
 enters and leaves each phase is printed; the files are in runs/dry-run/.  A `breakpoint()` anywhere
-in the project stops it there.
+in the project stops it there.  Checkpoints are names alone: "scripted" is the untrained player, and
+"iter1/solver" the Solver that is trained once.
 """
 import json
 import random
@@ -145,4 +146,5 @@ def main() -> None:
     tasks = [draft.task(f"heldout-{i}", spec.domain) for i, (spec, draft) in enumerate(drafts)]
     write_jsonl(Path(cfg.heldout), [task.to_json() for task in tasks if task])
     selfplay.Run, report.Player = DryRun, Scripted
+    print('The players are scripted: "scripted" is the untrained one, no checkpoint is written.')
     selfplay.selfplay(cfg, folder)

@@ -81,7 +81,8 @@ def name(k: int) -> str:
 
 def heldout(folder: Path) -> dict[int, dict[str, bool]]:
     """iteration -> id of a held-out task -> whether it was answered right."""
-    files = {int(f.parent.name.removeprefix("iter")): f for f in folder.glob("iter*/heldout.json")}
+    files = {int(n): f for f in folder.glob("iter*/heldout.json")
+             if (n := f.parent.name.removeprefix("iter")).isdigit()}  # a copy has another name
     return {k: dict(json.loads(files[k].read_text())) for k in sorted(files)}
 
 def log(folder: Path, phase: str | None = None, k: int | None = None) -> list[dict]:
@@ -235,8 +236,8 @@ def commit() -> str:
 def write_cards(folder: Path) -> None:
     """Write a model card beside the weights of each player of each iteration."""
     cfg, right = json.loads((folder / "config.json").read_text()), heldout(folder)
-    for path in sorted(folder.glob("iter*/*/config.json")):
-        k, role = int(path.parts[-3].removeprefix("iter")), path.parts[-2]
+    for k, path in ((k, path) for k in right for path in folder.glob(f"iter{k}/*/config.json")):
+        role = path.parts[-2]
         lines = [f"{name(i):<13}{describe([*right[i].values()])}"
                  for i in sorted({0, k} & {*right})]
         settings = json.dumps({key: cfg[key] for key in cfg if key != "versions"}, indent=1)

@@ -4,6 +4,7 @@
 
 The menu, tools.json: [{"name": "get_weather", "parameters": {"city": {"type": "string"}}}]
 Exit code 1: the answer has no call; 2 and one line that says where and what to do: bad input.
+Tools in OpenAI's form, {"type": "function", "function": {...}}, are read, too.
 """
 import json
 import sys
@@ -11,10 +12,21 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import solver
-from ast_match import Malformed, parse_menu
+from ast_match import Malformed, Tool, plain, to_tools
 from generator import Task
 from plumbing.player import Player
 from rollout import UnusableModel
+
+def read_menu(path: str) -> list[Tool]:
+    """The tools in a JSON file, however many.  Raises `Malformed` naming the file."""
+    try:
+        menu = plain(json.loads(Path(path).read_text(encoding="utf-8-sig")))
+        if isinstance(menu, list):
+            menu = [x["function"] if isinstance(x, dict) and "function" in x else x for x in menu]
+        return to_tools(menu)
+    except (ValueError, RecursionError) as error:  # Malformed and UnicodeDecodeError among them
+        why = error if isinstance(error, Malformed) else f"not JSON ({error})"
+        raise Malformed(f"{path}: {why}. Write it as `solver.py --help` shows.") from None
 
 def main() -> None:
     """Print the calls that answer one question, as JSON; see the head of this file."""
@@ -29,14 +41,12 @@ def main() -> None:
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
     try:
-        tools = parse_menu(Path(a.tools).read_text(encoding="utf-8"))
+        tools, question = read_menu(a.tools), plain(a.question)
         player = Player(a.model, a.device, a.sampler, frozen=True)
-        chats = [solver.prompt(Task("", a.question, tools, []))]
+        chats = [solver.prompt(Task("", question, tools, []))]
         text = player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0])
-    except Malformed as reason:
-        parser.error(f"{a.tools}: {reason}")
-    except (OSError, UnicodeDecodeError, UnusableModel) as error:
-        parser.error(str(error))
+    except (Malformed, OSError, UnusableModel) as error:
+        parser.exit(2, f"solver.py: error: {error}\n")
     answer = solver.parse(text)
     if not answer.calls:
         sys.exit(f"no call: {answer.reason}")

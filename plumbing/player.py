@@ -8,6 +8,7 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
     '<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n'
 """
 import copy
+import math
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,6 @@ from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
-SCALED = "logits_scaling", "logit_scale", "final_logit_softcapping"  # see `prepare_training`
 NEEDED = ("config.json", "*.safetensors", "tokenizer*")  # files of a model's folder
 ROOT = Path(__file__).resolve().parent.parent
 CHATML = ("{{ bos_token }}{% for m in messages %}"
@@ -85,6 +85,8 @@ class Player:
         self.model, self.tokenizer = load_model(name, device)
         self.sampler, self.copy = SAMPLERS[sampler], None
         self.dtype = torch.float32 if self.model.device.type == "cpu" else torch.bfloat16
+        learned = any("position" in n or "wpe" in n for n, _ in self.model.named_parameters())
+        self.positions = self.model.config.max_position_embeddings if learned else math.inf
         if frozen:  # what is not trained needs no float32 weights to sample
             lower(self.model, self.dtype)
         named = self.model.generation_config.eos_token_id  # one, several, or none
@@ -108,6 +110,11 @@ class Player:
             temperature: float, seed: int = 0) -> list[Rollout]:
         """`group` completions of each chat, prompt-major; the processes share the prompts."""
         prompts, rng = list(map(self.ids, chats)), torch.Generator().manual_seed(seed)
+        longest = max(map(len, prompts), default=0) + max_new_tokens
+        if longest > self.positions:
+            raise UnusableModel(f"the model has {self.positions} learned positions, and a prompt "
+                                f"with its completion may take {longest}: lower --max-new-tokens, "
+                                "or name another --model.")
         draws = torch.rand(len(prompts), group, max_new_tokens, dtype=torch.float64, generator=rng)
         mine = self.sampler(self.speaking(), share(prompts), group, max_new_tokens, temperature,
                             self.end, share(draws))
@@ -125,15 +132,21 @@ class Player:
             spoken.copy_(trained.detach())
         return self.copy
 
+    @torch.no_grad()
+    def refuse_other_logits(self) -> None:
+        """Raise UnusableModel if the logits are not those of the head alone, as grpo.py has them;
+        some families scale or cap them, or have a layer before the head."""
+        head, ids = self.model.get_output_embeddings(), torch.arange(4)[None].to(self.model.device)
+        logits = self.model(input_ids=ids).logits
+        if head is None or not torch.allclose(
+                head(self.model.base_model(input_ids=ids)[0]), logits, rtol=1e-4, atol=1e-4):
+            raise UnusableModel(f"a {self.model.config.model_type} model changes its logits after "
+                                "the head, which the loss does not: name a --model of another "
+                                "family.")
+
     def prepare_training(self, cfg: GRPOConfig) -> Iterator[torch.nn.Parameter]:
-        """The weights to train, checkpointing on if asked.  Refuses a model that changes its logits
-        after the head, since grpo.py does not."""
-        config = self.model.config.get_text_config()
-        for name in SCALED:
-            if getattr(config, name, None) not in (None, 1):
-                raise UnusableModel(f"a {config.model_type} model changes its logits by its "
-                                    f"{name}, which the loss does not: name a --model of another "
-                                    "family.")
+        """The weights to train, checkpointing on if asked."""
+        self.refuse_other_logits()
         if cfg.checkpointing == "on":
             self.model.gradient_checkpointing_enable()
             self.model.train()  # only then does it work; without the dropout that comes with it

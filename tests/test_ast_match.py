@@ -15,13 +15,18 @@ from ast_match import (
     Tool,
     exact_match,
     last_block,
-    parse_menu,
     parse_value,
     to_calls,
+    to_tools,
 )
 from benchmarks.bfcl import bfcl_match, parse_python_calls
 
 F = Call("f", {"x": 1})
+
+
+def menu(text):
+    """The tools of a menu as text."""
+    return to_tools(parse_value(text, python=False))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,19 @@ def test_one_call_may_be_spelled_in_many_ways(text):
     assert to_calls(parse_value(text)) == [F]
 
 
+@pytest.mark.parametrize("empty", ["null", "[]", '""', "{}"])
+def test_no_arguments_may_be_spelled_in_many_ways(empty):
+    for text in ('[{"name": "f", "arguments": %s}]', '[{"function": {"name": "f", "arguments": %s}}]'):
+        for strict in (False, True):
+            assert to_calls(parse_value(text % empty), strict) == [Call("f", {})]
+
+
+def test_a_schema_may_be_without_properties():
+    assert menu('[{"name": "f", "parameters": {"type": "object"}}]') == [Tool("f", "", {}, ())]
+
+
 def test_json_with_the_words_of_python_is_read():
+    assert parse_value('{"a": null, "b": True, "c": "True \\" None"}') == {"a": None, "b": True, "c": 'True " None'}
     assert parse_value('{"a": True, "b": None, "c": false}') == {"a": True, "b": None, "c": False}
 
 
@@ -124,7 +141,7 @@ def test_code_in_an_answer_is_never_run(read, tmp_path):
 @given(st.text() | st.text(alphabet="[]{}()\"':,\\ndaf01-.eE<>/ _", max_size=300))
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_read_or_refused_but_never_raises_anything_else(text):
-    for read in (parse_value, parse_menu, parse_python_calls):
+    for read in (parse_value, menu, parse_python_calls):
         try:
             json.dumps(read(text), default=lambda item: item.to_json()).encode()
         except Malformed as reason:
@@ -186,7 +203,7 @@ def test_an_argument_may_be_called_properties_or_required_or_type():
 
 
 @pytest.mark.parametrize(
-    "menu",
+    "text",
     [
         '{"name": "f"}',
         "[]",
@@ -197,9 +214,9 @@ def test_an_argument_may_be_called_properties_or_required_or_type():
         '[{"name": "f"},]',
     ],
 )
-def test_one_bad_tool_spoils_the_menu(menu):
+def test_one_bad_tool_spoils_the_menu(text):
     with pytest.raises(Malformed):
-        parse_menu(menu)
+        menu(text)
 
 
 def test_calls_match_in_any_order_but_none_may_be_missing_or_extra():

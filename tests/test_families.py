@@ -8,6 +8,7 @@ tokenizer, a template that thinks by itself, attention that the hand-written rol
 import json
 import random
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,14 +145,43 @@ def test_a_penalty_of_the_checkpoint_is_not_taken_over_and_all_end_ids_are_saved
     assert "repetition_penalty" not in saved
 
 
-def test_a_model_that_scales_its_logits_is_not_trained_on_a_loss_that_does_not(tmp_path):
+def test_gradient_checkpointing_on_request(tmp_path):
     make(tmp_path, "Llama", learned=False)
     player = Player(str(tmp_path))
-    cfg = GRPOConfig(checkpointing="on")
-    assert len(list(player.prepare_training(cfg))) > 5 and player.model.is_gradient_checkpointing
-    player.model.config.logit_scale = 0.0625  # as Cohere's
-    with pytest.raises(UnusableModel, match="logit_scale"):
-        player.prepare_training(cfg)
+    assert len(list(player.prepare_training(GRPOConfig(checkpointing="on")))) > 5
+    assert player.model.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("family", ["Cohere", "RecurrentGemma", "FalconH1", "Bert", "Llama"])
+def test_a_model_that_changes_its_logits_is_not_trained_on_a_loss_that_does_not(family):
+    torch.manual_seed(0)
+    special = {
+        "Cohere": dict(logit_scale=0.0625),
+        "RecurrentGemma": dict(lru_width=32, num_hidden_layers=3, logits_soft_cap=1.0),
+        "FalconH1": dict(lm_head_multiplier=0.5, mamba_d_ssm=64, mamba_n_heads=4, mamba_d_head=16),
+        "Bert": dict(is_decoder=True),
+    }.get(family, {})
+    config = getattr(transformers, f"{family}Config")(**LAYERS | special)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    player = SimpleNamespace(model=model)
+    if family == "Llama":
+        return Player.refuse_other_logits(player)
+    with pytest.raises(UnusableModel, match="changes its logits"):
+        Player.refuse_other_logits(player)
+    if family == "FalconH1":  # its cache layer is a subclass that remembers more
+        assert grpo._cache_name(model) == ""
+
+
+def test_learned_positions_that_do_not_suffice_are_refused(tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(ROOT / "tiny" / name, tmp_path)
+    settings = OTHERS["GPT2"][0] | dict(vocab_size=2400, eos_token_id=2)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).save_pretrained(tmp_path)
+    player, chat = Player(str(tmp_path)), [{"role": "user", "content": "Hello"}]
+    room = 64 - len(player.ids(chat))
+    assert len(player.ask([chat], 1, room, 0)) == 1
+    with pytest.raises(UnusableModel, match="64 learned positions.*--max-new-tokens"):
+        player.ask([chat], 1, room + 1, 0)
 
 
 def test_checkpointing_brings_no_dropout(tmp_path):
@@ -169,6 +199,8 @@ OTHERS = {  # name in transformers -> its configuration, whether prompts are sha
     "GPT2": (dict(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64), True, True),
     "GPTNeoX": (dict(SMALL, num_hidden_layers=2, intermediate_size=64), True, True),
     "Bloom": (dict(hidden_size=32, n_layer=2, n_head=2, vocab_size=64), False, False),
+    "Nemotron": (dict(LAYERS), True, False),
+    "DiffLlama": (dict(LAYERS, num_key_value_heads=2, attention_dropout=0.0), True, False),
     "Mamba": (dict(hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=64), False, False),
     "Gemma3Text": (dict(LAYERS, sliding_window=4), True, False),
     "GptOss": (dict(LAYERS, num_local_experts=2, num_experts_per_tok=1, sliding_window=512), True, False),

@@ -105,6 +105,11 @@ def test_eq_2_is_the_mean_over_all_gold_calls():
         (2, "1,2,3", True),
         (1.2, "1.2.3", False),
         ("1e3", "1000 letters", True),
+        (0.5, "add .5 litres", True),
+        (5, "add .5 litres", False),
+        (".5", "5 apples", False),
+        (-0.5, "at -.5 degrees", True),
+        (5, "wait ...5 minutes", True),
         (7, "agent 007", False),
         ("東京", "a trip to 東京", True),
         (5, "5km", False),  # one word, as in the released code
@@ -242,6 +247,11 @@ SOLVER_DIFFERENCES = {
     "not JSON": (
         lambda line, answer: answer.reason in NOT_JSON and "..." not in line["completion"],
         "NaN, bytes, sets, complex numbers, 400 digits, keys that are not text: no tool takes them",
+    ),
+    "no arguments": (
+        lambda line, answer: any(f'"arguments": {x}' in line["completion"] for x in ("null", "[]"))
+        and line["gold"] == [{"name": "list_devices", "arguments": {}}],
+        "null or an empty list are no arguments, not one that is called arguments",
     ),
     "inner list": (
         lambda line, answer: line["kind"].endswith("nested list"),

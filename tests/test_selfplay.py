@@ -121,6 +121,13 @@ def test_the_pictures_show_what_the_run_folder_says(smoke):
     assert [bar.get_width() for bar in draw.funnel(folder).axes[0].patches] == [*draw.left(told["funnel"]).values()]
 
 
+def test_a_copy_of_an_iteration_in_the_run_folder_is_left_alone(tmp_path):
+    for name in ("iter1", "iter1-backup"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "heldout.json").write_text('[["a", true]]')
+    assert report.heldout(tmp_path) == {1: {"a": True}}
+
+
 def test_both_players_have_moved_and_apart(smoke):
     base = load_file(ROOT / "tiny/model.safetensors")
     weights = [

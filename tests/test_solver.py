@@ -77,6 +77,12 @@ def test_the_command_prints_the_calls_as_json(tmp_path):
     assert json.loads(done.stdout)[0]["name"] in ("cancel_order", "find_coupon")
 
 
+def test_a_users_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp_path):
+    tools = [{"type": "function", "function": {"name": f"tool_{i}", "description": "x" * 300}} for i in range(40)]
+    (tmp_path / "tools.json").write_text("\ufeff" + json.dumps(tools), encoding="utf-8")
+    assert len(ask.read_menu(tmp_path / "tools.json")) == 40
+
+
 @pytest.mark.parametrize(
     "menu, more, what",
     [
@@ -85,13 +91,14 @@ def test_the_command_prints_the_calls_as_json(tmp_path):
         (None, [], "tools.json"),
         ("[]", ["--max-new-tokens", "0"], "--max-new-tokens 0"),
         ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
+        ('[{"name": "f"}]', ["--max-new-tokens", "9", "\udcff"], "not valid Unicode"),
     ],
 )
 def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, monkeypatch, capsys, menu, more, what):
     tools = tmp_path / "tools.json"
     if menu:
         tools.write_text(menu)
-    options = ["--model", "tiny", "--tools", str(tools), *more, "hello"]
+    options = ["--model", "tiny", "--tools", str(tools), *more, *(["hello"] if len(more) < 3 else [])]
     monkeypatch.setattr(sys, "argv", ["solver.py", *options])
     with pytest.raises(SystemExit) as left:
         ask.main()
