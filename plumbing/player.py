@@ -86,7 +86,8 @@ class Player:
         self.sampler, self.copy = SAMPLERS[sampler], None
         self.dtype = torch.float32 if self.model.device.type == "cpu" else torch.bfloat16
         learned = any("position" in n or "wpe" in n for n, _ in self.model.named_parameters())
-        self.positions = self.model.config.max_position_embeddings if learned else math.inf
+        most = getattr(self.model.config.get_text_config(), "max_position_embeddings", math.inf)
+        self.positions = most if learned else math.inf
         if frozen:  # what is not trained needs no float32 weights to sample
             lower(self.model, self.dtype)
         named = self.model.generation_config.eos_token_id  # one, several, or none
