@@ -148,6 +148,7 @@ def to_calls(value: Any, strict: bool = False) -> list[Call]:
     return calls
 
 def _to_call(item: dict, strict: bool) -> Call | None:
+    """One call, or None; its arguments are an object, that as text, or stand beside the name."""
     wrapped = item.get("function")  # OpenAI's form
     for source in (wrapped, item) if isinstance(wrapped, dict) else (item,):
         name, arguments = source.get("name") or source.get("tool_name"), source.get("arguments")

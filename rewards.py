@@ -104,6 +104,7 @@ _NAMES = """zero one two three four five six seven eight nine ten eleven twelve 
 fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
 NUMBER_WORDS = dict(zip(_NAMES.split(), map(str, [*range(20), *range(20, 100, 10)])))
 _NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+[.,][0-9]+"  # 1,000.50 or 5.5
+# In this order: a number with its sign, commas and point; a negative whole number; a plain word.
 _WORD = re.compile(rf"(?<!\w)(?<![0-9][.,])-?(?:{_NUMBER})(?![.,]?[0-9])|(?<!\w)-[0-9]+"
                    r"|[^\W_]+(?:(?<=[^\W\d_])[+#]+(?!\w))?")  # C is not in "C++"
 
