@@ -59,7 +59,6 @@ class GroupCache:
 
     def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
         self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
-        self.reach = mask.shape[1] + new_tokens  # the farthest that a token looks back
         # layer -> keys and values; keys with the token last, as the product with a query reads them
         self.prompt: dict[int, tuple] = {}  # (N, K, D, P), (N, K, P, D)
         self.own: dict[int, tuple] = {}  # (N, K, G, D, T), (N, K, G, T, D)
@@ -113,7 +112,7 @@ def _attention(module, query, key, value, attention_mask, scaling=None, group_ca
     if (group_cache is None  # layers that do not pass it on
             or again and query.shape[2] > 1  # a layer that attends twice
             or softcap or s_aux is not None or value.shape != key.shape  # s_aux: attention sinks
-            or (sliding_window and sliding_window < group_cache.reach)):
+            or (sliding_window and sliding_window < group_cache.hide.shape[1])):
         raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = group_cache.decode if again else group_cache.prefill

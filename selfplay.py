@@ -2,9 +2,9 @@
 
 Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
 
-    1. Solver frozen.     Train the Generator: R_G = r_fmt + r_valid + (r_diff + r_sem) / 2.
+    1. Solver frozen.     Train the Generator by GRPO: R_G = r_fmt + r_valid + (r_diff + r_sem) / 2.
     2. Generator frozen.  Sample candidates, curate them by the Solver's answers, order them.
-    3. Train the Solver on the curated tasks, by GRPO as in 1: R_S = r_fmt + r_acc.
+    3. Train the Solver by GRPO on the curated tasks: R_S = r_fmt + r_acc.
 
     python selfplay.py                                # the base model that ships, on a CPU
     python selfplay.py --dry-run                      # scripted players, no model: what goes where

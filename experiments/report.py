@@ -135,19 +135,16 @@ def by_difficulty(folder: Path, tasks: list[Task]) -> str:
         rows.append([name(k), *(f"{100 * sum(s) / len(s):.0f}" if s else "-" for s in shares)])
     return aligned(rows)
 
-def shape(tasks: list[Task], tiny: bool) -> dict[str, float]:
-    """Curated tasks in numbers: distinct questions; arguments, calls and tools a task; for tiny
-    the share of the gold answers that are right by the rules of its world."""
+def curated(folder: Path, k: int) -> dict[str, float]:
+    """The curated tasks of an iteration in numbers: distinct questions; arguments, calls and tools
+    a task; for tiny the share of the gold answers that are right by the rules of its world."""
+    path, cfg = folder / f"iter{k}" / "tasks.jsonl", json.loads((folder / "config.json").read_text())
+    tasks = eval.load_tasks(path) if path.exists() else []
     mean = lambda count: sum(map(count, tasks)) / max(1, len(tasks))
     return {"questions": len({t.question for t in tasks}),
             "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
             "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools)),
-            **({"right": share_right(tasks)} if tiny and tasks else {})}
-
-def curated(folder: Path, k: int) -> dict[str, float]:
-    """The shape of the tasks of iteration k of a run."""
-    path, cfg = folder / f"iter{k}" / "tasks.jsonl", json.loads((folder / "config.json").read_text())
-    return shape(eval.load_tasks(path) if path.exists() else [], cfg["model"] == "tiny")
+            **({"right": share_right(tasks)} if cfg["model"] == "tiny" and tasks else {})}
 
 def curation(folder: Path) -> str:
     """The funnel of each iteration, the shares of right answers, and how hard the tasks are."""
