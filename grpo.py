@@ -65,6 +65,7 @@ class GRPOConfig:
     max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
     micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
     checkpointing: str = option("off", "on: less memory, slower updates", "", "off on")
+    shard: str = option("off", "on: share the trained weights out (torchrun)", "", "off on")
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over std + 1e-4 of group or batch, or 1.  (N, G) -> (N, G)
@@ -82,7 +83,8 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
     device = model.device
-    ids = pad_sequence([torch.tensor(r.completion, device=device) for r in rollouts], True)
+    of_long = partial(torch.tensor, dtype=torch.long, device=device)  # also where there are none
+    ids = pad_sequence([of_long(r.completion) for r in rollouts], True)
     lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
@@ -103,14 +105,15 @@ def _hidden_plain(model, rollouts, ids, mask) -> torch.Tensor:
 
 def _cache_name(model: PreTrainedModel) -> str:
     """What the forward calls its cache (that differs by version); "" if prompts cannot be shared:
-    it takes no positions, remembers not only keys and values, or checkpointing drops the cache."""
+    it takes no positions, remembers not only keys and values, checkpointing drops the cache, or
+    sharded layers must run equally often in each process."""
     takes = inspect.signature(model.base_model.forward).parameters
     fit = "position_ids" in takes and all(
         type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers more
         for layer in DynamicCache(config=model.config).layers)
     dropped = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     names = [name for name in ("cache", "past_key_values") if name in takes]
-    return names[0] if names and fit and not dropped else ""
+    return names[0] if names and fit and not dropped and not distributed.is_sharded(model) else ""
 
 def _hidden_shared(model, rollouts, ids, mask, cache_name: str) -> torch.Tensor:
     """The same, with each distinct prompt forwarded once."""
@@ -177,15 +180,17 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
     own, seen = distributed.own([r.prompt for r in rollouts]), {}  # all, where there is one process
     used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
-    for chosen in (used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)):
-        part, ref = [rollouts[i] for i in chosen], None
+    batches = [used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)]
+    for chosen in distributed.in_step(model, batches):
+        part, ref = [rollouts[i] for i in chosen] or [Rollout(rollouts[0].prompt, [], True)], None
         logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
         seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
-        before = pad_sequence([(old or seen)[i] for i in chosen], True)
+        before = pad_sequence([(old or seen)[i] for i in chosen] or [logps[0].detach()], True)
         if reference is not None:
             with torch.no_grad():
                 ref = token_logprobs(reference, part, cfg.temperature)[0]
-        per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
+        A = advantage[chosen or [0]].to(logps)
+        per_token, kl, clipped = token_loss(logps, before, ref, A, cfg)
         loss = reduce(per_token, mask, cfg, rows, tokens)
         loss.backward()
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
@@ -208,14 +213,15 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
         while sums is None:
             optimizer.zero_grad(set_to_none=True)
             try:
-                sums, old = backward(model, rollouts, A.flatten(), cfg, reference, old)
+                sums, old = distributed.together(backward, model, rollouts, A.flatten(), cfg,
+                                                 reference, old)
             except torch.OutOfMemoryError:  # no split changes the sum, so a finer one will do
-                if cfg.micro_batch == 1:
+                if cfg.micro_batch == 1 or distributed.is_sharded(model):  # the others wait
                     raise
                 cfg.micro_batch = min(cfg.micro_batch, len(rollouts)) // 2
                 print(f"short of memory: --micro-batch is now {cfg.micro_batch}")
         sums = distributed.add_up(model, sums)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.max_grad_norm).item()
+        norm = distributed.clip_grad_norm(model, cfg.max_grad_norm).item()
         if skipped := not math.isfinite(norm):  # such a step would spoil every weight
             break
         optimizer.step()  # GRPO

@@ -14,7 +14,6 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
 Each phase reads files and writes its result whole (plumbing/runfolder.py).  A run that was stopped
 anywhere continues with the same command, and ends in the weights of one that was not.
 """
-import copy
 import functools
 import json
 import random
@@ -228,10 +227,10 @@ class Run:
                  turn: Callable, shown: tuple) -> None:
         """GRPO: each `turn` plays one batch -> rollouts, their rewards by parts, more to log."""
         cfg, bad = self.cfg, 0
-        reference = copy.deepcopy(player.model).requires_grad_(False) if cfg.beta else None
+        weights, reference = player.prepare_training(cfg)
         # Begun anew in each phase; a constant rate, and all weights decay.
-        optimizer = torch.optim.AdamW(player.prepare_training(cfg), cfg.lr,
-                                      weight_decay=cfg.weight_decay)
+        optimizer = torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay,
+                                      foreach=False if cfg.shard == "on" else None)
         log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
             rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))

@@ -1,12 +1,16 @@
 """Which model fits on which GPU, with which options, and how long the paper's setting may take.
 
     python bench/fits.py                # the table, computed: no GPU is asked
+    python bench/fits.py --gpus 4       # the same with torchrun on four of them and --shard on
     python bench/fits.py --check        # the same formula against peaks measured on this CPU
 
 Bytes a parameter while a player is trained on a GPU (as grpo.py and player.py do it):
 
     4 weights   8 AdamW   2 bfloat16 copy that samples   2 the frozen Solver   4 reference (beta > 0)
     while it updates also:   4 gradients   2 weights cast by autocast, kept for the backward pass
+
+With --shard on weights, AdamW, gradients and reference of the layers are shared out; embedding and
+head are not.
 
 To that comes, while it samples, the cache of ROWS completions and one layer of their prompts; while
 it updates, what a micro-batch keeps for the backward pass, and a chunk of logits.  A layer keeps for each token the
@@ -48,41 +52,47 @@ class Shape:
     layers: int
     key_values: int  # width of the keys of a token, as much for its values
     vocabulary: int = 151_936
+    tables: int = 1  # embedding and head, which many models have in one
+
+    def weights(self, shared: int, other: int, gpus: int) -> float:
+        """Bytes of all weights: `shared` a parameter are shared out where they are in layers."""
+        kept = self.tables * self.vocabulary * self.width
+        return self.parameters * other + (kept + (self.parameters - kept) / gpus) * shared
 
 
 MODELS = {"Qwen2.5-0.5B": Shape(0.494e9, 896, 4864, 24, 128),
           "Qwen2.5-1.5B": Shape(1.544e9, 1536, 8960, 28, 256),
-          "Qwen2.5-3B": Shape(3.086e9, 2048, 11008, 36, 256)}
+          "Qwen2.5-3B": Shape(3.086e9, 2048, 11008, 36, 256),
+          "Qwen2.5-7B": Shape(7.616e9, 3584, 18944, 28, 512, 152_064, tables=2)}
 
 
 def update(m: Shape, tokens: int, checkpointing: bool = False, beta: bool = False,
-           cuda: bool = True) -> float:
+           cuda: bool = True, gpus: int = 1) -> float:
     """Bytes at the peak of an update with `tokens` in a micro-batch."""
-    each = 16 + 4 * beta + (6 if cuda else 0)
     # x, scaled x, output of both norms; q, k, v, out, and out again as o_proj reads it
     layer = (2 * (4 + 4 + 2) + 5 * 2) * m.width + 4 * 2 * m.mlp if cuda else 4 * (11 * m.width + 4 * m.mlp)
     kept = m.layers * 4 * m.width + layer if checkpointing else m.layers * layer
     chunk = 4 * 4 * min(grpo.CHUNK, tokens * m.vocabulary)  # logits, log p, p, the gradient
-    return m.parameters * each + tokens * kept + chunk + CONTEXT * cuda
+    return m.weights(16 + 4 * beta, 6 * cuda, gpus) + tokens * kept + chunk + CONTEXT * cuda
 
 
 def rollout(m: Shape, rows: int, prompts: int, new: int, beta: bool = False,
-            cuda: bool = True) -> float:
+            cuda: bool = True, gpus: int = 1) -> float:
     """Bytes at the peak of a rollout of `rows` completions of `new` tokens."""
-    each, size = 12 + 4 * beta + (4 if cuda else 0), 2 if cuda else 4
+    size = 2 if cuda else 4
     cache = (rows * new + prompts * PROMPT) * m.layers * 2 * m.key_values * size
     prefill = prompts * PROMPT * (3 * m.mlp + 6 * m.width) * size  # of one layer
-    return m.parameters * each + cache + prefill + CONTEXT * cuda
+    return m.weights(12 + 4 * beta, 4 * cuda, gpus) + cache + prefill + CONTEXT * cuda
 
 
 WAYS = [(16, False), (8, False), (4, False), (2, False), (8, True), (1, True)]  # micro-batch, checkpointing
 
 
-def settings(m: Shape, memory: float, new: int) -> str:
+def settings(m: Shape, memory: float, new: int, gpus: int) -> str:
     """The first options, from fast to frugal, with which a training fits."""
     for length, beta, (micro, saving) in product((new, new // 2), (True, False), WAYS):
-        need = max(update(m, micro * (PROMPT + length), saving, beta),
-                   rollout(m, ROWS, ROWS // 4, length, beta))
+        need = max(update(m, micro * (PROMPT + length), saving, beta, gpus=gpus),
+                   rollout(m, ROWS, ROWS // 4, length, beta, gpus=gpus))
         if need <= ROOM * memory * GB:
             said = [f"`--micro-batch {micro}`", "`--checkpointing on`" * saving, "`--beta 0`" * (not beta),
                     f"`--max-new-tokens {length}`" * (length < new)]
@@ -90,11 +100,11 @@ def settings(m: Shape, memory: float, new: int) -> str:
     return "no"
 
 
-def hours(m: Shape) -> float:
+def hours(m: Shape, gpus: int) -> float:
     """Tokens sampled in the paper's setting, over the assumed speed."""
     usable = USABLE * ANSWER * 8
     iteration = 50 * 24 * (TASK + usable) + 10_000 * (TASK + usable) + 50 * 32 * ANSWER
-    return 3 * iteration / (SPEED * 0.494e9 / m.parameters) / 3600
+    return 3 * iteration / (SPEED * gpus * 0.494e9 / m.parameters) / 3600
 
 
 SMALL = Shape(0, 512, 2048, 8, 128, 8192)  # for --check
@@ -135,6 +145,7 @@ def main() -> None:
     ap.add_argument("--check", action="store_true")
     ap.add_argument("--measure", help=argparse.SUPPRESS)  # one of the peaks, in a process of its own
     ap.add_argument("--max-new-tokens", type=int, default=1024)
+    ap.add_argument("--gpus", type=int, default=1)
     a = ap.parse_args()
     if a.measure:
         print(json.dumps(measured(a.measure)))
@@ -149,8 +160,8 @@ def main() -> None:
     else:
         print("| | " + " | ".join(f"{n} GB" for n in GPUS) + " | hours |\n|" + " --- |" * (len(GPUS) + 2))
         for name, m in MODELS.items():
-            cells = [settings(m, n, a.max_new_tokens) for n in GPUS]
-            print(f"| {name} | " + " | ".join(cells) + f" | {hours(m):.1f} |")
+            cells = [settings(m, n, a.max_new_tokens, a.gpus) for n in GPUS]
+            print(f"| {name} | " + " | ".join(cells) + f" | {hours(m, a.gpus):.1f} |")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@
 
 All run the same program with the same seeds, so specs, rewards and selection are the same in each.
 Shared out are the prompts to answer and the groups of an update; the first process alone writes.
+
+With --shard on (FSDP2) each keeps its part of the layers' trained weights, gradients and AdamW
+state, and a layer is whole only while it computes.  Embedding, head and last norm stay whole, and
+so does the copy that samples, in bfloat16 on a GPU: completions end at different moments.
 """
 import functools
 import json
@@ -14,6 +18,9 @@ from typing import Any, Callable, Sequence
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from ast_match import Malformed
@@ -43,13 +50,20 @@ def lost(*_, why: str = "") -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     raise Lost("another process of this run has ended; any number of them can go on" + why)
 
-def together(collective: Callable, *arguments) -> None:
-    """What all processes do at the same moment."""
+def together(work: Callable, *arguments) -> Any:
+    """The result of what all processes do at the same moment."""
     try:
-        if size > 1:
-            collective(*arguments)
+        return work(*arguments)
     except RuntimeError as error:  # for gloo and NCCL alike; what it was stands at the end
+        if size == 1 or isinstance(error, torch.OutOfMemoryError):
+            raise
         lost(why=f" ({str(error).splitlines()[0]})")
+
+def combine(x: torch.Tensor, how: Any = dist.ReduceOp.SUM) -> torch.Tensor:
+    """A tensor's sum over the processes, in place; or another way to make one of all."""
+    if size > 1:
+        together(dist.all_reduce, x, how)
+    return x
 
 def share(items: Sequence) -> Sequence:
     """This process's items of a list or tensor; the processes take turns."""
@@ -63,11 +77,11 @@ def gather(mine: list) -> list:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     lengths = torch.zeros(size, dtype=torch.long, device=device)
     lengths[rank] = len(text)
-    together(dist.all_reduce, lengths)
+    combine(lengths)
     texts = torch.zeros(size, int(lengths.max()), dtype=torch.uint8, device=device)
     texts[rank, :len(text)] = text
-    together(dist.all_reduce, texts)
-    parts = [json.loads(row[:n].tobytes()) for row, n in zip(texts.cpu().numpy(), lengths.tolist())]
+    rows = combine(texts).cpu().numpy()
+    parts = [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths.tolist())]
     return [parts[i % size][i // size] for i in range(sum(map(len, parts)))]
 
 def own(keys: list) -> list[bool]:
@@ -78,20 +92,66 @@ def own(keys: list) -> list[bool]:
 
 def add_up(model: torch.nn.Module, sums: dict[str, float]) -> dict[str, float]:
     """Sum the gradients, and some numbers, over the processes."""
-    totals = torch.tensor([*sums.values()], dtype=torch.float64, device=model.device)
-    together(dist.all_reduce, totals)
+    totals = combine(torch.tensor([*sums.values()], dtype=torch.float64, device=model.device))
     for p in model.parameters() if size > 1 and totals.any() else ():
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        together(dist.all_reduce, p.grad)
+        if isinstance(p.grad, DTensor):
+            p.grad.mul_(size)  # FSDP has exchanged it, and takes the mean
+        else:
+            combine(p.grad)
     return dict(zip(sums, totals.tolist()))
+
+def shard(model: torch.nn.Module) -> None:
+    """Leave to each process its part of the weights of each layer."""
+    layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    for layer in layers if size > 1 else ():
+        fully_shard(layer, reshard_after_forward=True)
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether any of its weights is in parts."""
+    return any(isinstance(p, DTensor) for p in model.parameters())
+
+def whole(x: torch.Tensor) -> torch.Tensor:
+    """A tensor with all its parts.  All processes must ask."""
+    return together(x.full_tensor) if isinstance(x, DTensor) else x
+
+def part_as(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Of a whole tensor of this weight's shape, the part that this process has of the weight."""
+    if not isinstance(weight, DTensor) or x.shape != weight.shape:  # AdamW's count of steps
+        return x
+    return distribute_tensor(x.to(weight.device), weight.device_mesh, weight.placements,
+                             src_data_rank=None)
+
+def in_step(model: torch.nn.Module, batches: list[list]) -> list[list]:
+    """The batches, and empty ones up to the largest number that any process has: where layers are
+    sharded, each forward needs all."""
+    if not is_sharded(model):
+        return batches
+    most = combine(torch.tensor(len(batches), device=model.device), dist.ReduceOp.MAX)
+    return batches + [[]] * (int(most) - len(batches))
+
+def clip_grad_norm(model: torch.nn.Module, limit: float) -> torch.Tensor:
+    """torch's clip_grad_norm_, also where some of the gradients are sharded."""
+    parts = [[p for p in model.parameters() if isinstance(p, DTensor) is kind]
+             for kind in (False, True)]
+    norms = [whole(get_total_norm([p.grad for p in ps if p.grad is not None])) for ps in parts]
+    norm = torch.hypot(*norms)
+    for ps in parts:
+        clip_grads_with_norm_(ps, limit, norm)
+    return norm
+
+def wait() -> None:
+    """Until all processes are here."""
+    if size > 1:
+        together(dist.barrier)
 
 def first_alone(write: Callable) -> Callable:
     """What the first process does alone.  All wait before it, so that none still reads what it
     replaces, and after it."""
     @functools.wraps(write)
     def alone(*arguments) -> Any:
-        together(dist.barrier)
+        wait()
         result = write(*arguments) if rank == 0 else None
-        together(dist.barrier)
+        wait()
         return result
     return alone

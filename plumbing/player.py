@@ -22,7 +22,8 @@ from transformers import (AutoModelForCausalLM, AutoTokenizer, GenerationConfig,
 
 from grpo import GRPOConfig
 from rollout import SAMPLERS, Rollout, UnusableModel, left_pad
-from plumbing.distributed import Lost, first_alone, gather, share
+from plumbing import distributed
+from plumbing.distributed import Lost, first_alone, gather, share, whole
 from plumbing.runfolder import becoming
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
@@ -125,13 +126,17 @@ class Player:
 
     def speaking(self) -> PreTrainedModel:
         """The model that samples: on a GPU a bfloat16 copy, brought up to date with the weights."""
-        if self.dtype == self.model.dtype:
-            return self.model
         if self.copy is None:
-            self.copy = lower(copy.deepcopy(self.model), self.dtype).requires_grad_(False)
+            if self.dtype == self.model.dtype:
+                return self.model
+            self.copy = self.whole_copy()
         for spoken, trained in zip(self.copy.parameters(), self.model.parameters()):
-            spoken.copy_(trained.detach())
+            spoken.copy_(whole(trained.detach()))
         return self.copy
+
+    def whole_copy(self) -> PreTrainedModel:
+        """The model to sample with, in the dtype for that."""
+        return lower(copy.deepcopy(self.model), self.dtype).requires_grad_(False)
 
     @torch.no_grad()
     def refuse_other_logits(self) -> None:
@@ -145,9 +150,15 @@ class Player:
                                 "the head, which the loss does not: name a --model of another "
                                 "family.")
 
-    def prepare_training(self, cfg: GRPOConfig) -> Iterator[torch.nn.Parameter]:
-        """The weights to train, checkpointing on if asked."""
+    def prepare_training(self, cfg: GRPOConfig
+                         ) -> tuple[list[torch.nn.Parameter], PreTrainedModel | None]:
+        """The weights to train, and pi_ref: the model as it is now, if there is a KL to pay."""
         self.refuse_other_logits()
+        reference = copy.deepcopy(self.model).requires_grad_(False) if cfg.beta else None
+        if cfg.shard == "on":
+            self.copy = self.whole_copy()
+            for model in (self.model, reference) if reference else (self.model,):
+                distributed.shard(model)
         if cfg.checkpointing == "on":
             self.model.gradient_checkpointing_enable()
             self.model.train()  # only then does it work; without the dropout that comes with it
@@ -156,7 +167,7 @@ class Player:
                 vars(module).update(dict.fromkeys(rates, 0.0))
                 if isinstance(module, torch.nn.Dropout):
                     module.p = 0.0
-        return self.model.parameters()
+        return list(self.model.parameters()), reference
 
     def fingerprint(self) -> str:
         """What tells these weights from others of the same name."""
@@ -174,12 +185,16 @@ class Player:
         mine = next_token_logits(self.model, share(list(map(self.ids, chats))))[:, digits]
         return torch.tensor(gather(mine.tolist())).view(-1, 5)  # Sec. 3.2.1
 
-    @first_alone
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
-        with becoming(folder) as part:
-            self.model.save_pretrained(part)
-            self.tokenizer.save_pretrained(part)
+        weights = {name: whole(x) for name, x in self.model.state_dict().items()}
+
+        @first_alone
+        def write() -> None:
+            with becoming(folder) as part:
+                self.model.save_pretrained(part, state_dict=weights)
+                self.tokenizer.save_pretrained(part)
+        write()
 
 @torch.inference_mode()
 def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: int = 64

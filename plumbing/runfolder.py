@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ast_match import Malformed, plain
-from plumbing.distributed import Lost, first_alone
+from plumbing.distributed import Lost, first_alone, part_as, whole
 
 try:
     import fcntl
@@ -146,12 +146,16 @@ def digest(path: Path) -> str:
             sha.update(block)
     return sha.hexdigest()[:16]
 
-@first_alone
 def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
     """Keep the state after `step` steps, and the one before it."""
-    tensors = {f"model {name}": p.detach() for name, p in model.named_parameters()}
+    tensors = {f"model {name}": whole(p.detach()) for name, p in model.named_parameters()}
     for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer {i} {slot}": x for slot, x in slots.items()}
+        tensors |= {f"optimizer {i} {slot}": whole(x) for slot, x in slots.items()}
+    write_step(folder, step, tensors)
+
+@first_alone
+def write_step(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
+    """The writing of `save_step`."""
     with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
                   ) as part:
         save_file(tensors, part)
@@ -167,13 +171,15 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     else:
         return 0
     weights, state = dict(model.named_parameters()), {}
+    in_order = list(weights.values())  # as the optimizer counts them
     with safe_open(path, "pt") as file:
         for name in file.keys():
             kind, where, *slot = name.split(" ")
             if kind == "model":
-                weights[where].data.copy_(file.get_tensor(name))
+                weights[where].data.copy_(part_as(file.get_tensor(name), weights[where]))
             else:
-                state.setdefault(int(where), {})[slot[0]] = file.get_tensor(name)
+                whose = in_order[int(where)]
+                state.setdefault(int(where), {})[slot[0]] = part_as(file.get_tensor(name), whose)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return int(path.stem.split("-")[0])
 

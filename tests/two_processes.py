@@ -27,18 +27,26 @@ ROLLOUTS = [  # groups of three; with a truncated row and one without words
     *(Rollout([5], ids, ids[-1:] == [2]) for ids in ([9, 9, 9], [2], [])),
     *(Rollout([40, 41, 42, 43], ids, True) for ids in ([22, 23, 2], [44, 2], [45, 46, 47, 48, 2])),
 ]
-CASES = [dict(loss="grpo", beta=0.1), dict(loss="dapo", beta=0.0, updates=2)]
+CASES = [dict(loss="grpo", beta=0.1), dict(loss="dapo", beta=0.0, updates=2),
+         dict(loss="grpo", beta=0.1, shard="on", max_grad_norm=0.1), dict(shard="on", beta=0.0, checkpointing="on")]
 
 
 def updates(case, steps=2):
     """The weights after some steps, and the metrics of the last."""
     cfg = grpo.GRPOConfig(**case, lr=1e-2, micro_batch=2)
     model, reference = (random_model(seed=n, tie_word_embeddings=True) for n in (0, 1))
-    optimizer = torch.optim.SGD(model.parameters(), cfg.lr, momentum=0.9)
+    if cfg.checkpointing == "on":
+        model.gradient_checkpointing_enable()
+        model.train()
+    if cfg.shard == "on":
+        distributed.shard(model)
+        distributed.shard(reference)
+    optimizer = torch.optim.SGD(model.parameters(), cfg.lr, momentum=0.9, foreach=False)
     rewards = torch.tensor([[1.0, 0, 0], [0, 1, 2], [1, 1, 1]])  # the last group teaches nothing
     for _ in range(steps):
         metrics = grpo.step(model, optimizer, ROLLOUTS, rewards, cfg, reference if cfg.beta else None)
-    return dict(model.named_parameters()), metrics
+    assert distributed.is_sharded(model) == (cfg.shard == "on" and distributed.size > 1)
+    return {name: distributed.whole(p.detach()) for name, p in model.named_parameters()}, metrics
 
 
 def worker(folder):
@@ -47,7 +55,7 @@ def worker(folder):
     for n, case in enumerate(CASES):
         weights, metrics = updates(case)
         tensors = {f"metric {name}": torch.tensor(value) for name, value in metrics.items()}
-        tensors |= {name: weight.detach() for name, weight in weights.items()}
+        tensors |= weights
         distributed.first_alone(save_file)(tensors, folder / f"{n}")
 
 
@@ -87,10 +95,14 @@ def test_groups_are_never_split_and_each_item_is_someones(monkeypatch):
     assert whose == [[True, True, False, True, True, True], [False, False, True, False, False, False]]
 
 
-def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(tmp_path, run_here):  # noqa: F811
+@pytest.mark.parametrize("shard", ["off", "on"])
+def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(
+    tmp_path, run_here, shard  # noqa: F811
+):
+    few = [*FEW, "--shard", shard]
     (tmp_path / "one").mkdir()
-    assert run_here(tmp_path / "one", *FEW)[0] == 0
-    two = subprocess.Popen([*TORCHRUN, "2", str(ROOT / "selfplay.py"), *FEW], cwd=tmp_path, text=True,
+    assert run_here(tmp_path / "one", *few)[0] == 0
+    two = subprocess.Popen([*TORCHRUN, "2", str(ROOT / "selfplay.py"), *few], cwd=tmp_path, text=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while two.poll() is None and not list(tmp_path.glob("runs/smoke/iter1/solver.steps/*.safetensors")):
         time.sleep(0.05)
@@ -98,7 +110,7 @@ def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(tmp_path, run_
     os.kill(int((tmp_path / "runs/smoke/lock").read_text()), signal.SIGKILL)
     err = two.communicate()[1]
     assert "another process of this run has ended" in err and "the same command goes on" in err, err
-    code, out, err = run_here(tmp_path, *FEW)
+    code, out, err = run_here(tmp_path, *few)
     assert code == 0 and "trained Solver: runs/smoke/iter1/solver" in out, err
     for name in ("candidates.jsonl", "tasks.jsonl"):
         of_one, of_two = (f / "runs/smoke/iter1" / name for f in (tmp_path / "one", tmp_path))
