@@ -1,0 +1,121 @@
+"""Which wording of the two prompts suits a model?  Completions are counted, a line a wording.
+
+    python -m experiments.prompts --model FOLDER --out prompts.jsonl        # hours of a CPU with 0.5B
+    python -m experiments.prompts --model FOLDER2 --out prompts.jsonl       # e.g. after training
+    python -m experiments.prompts --out prompts.jsonl                       # the table alone
+
+A measurement that is in the file already is not made again.  Generator: specs with menus of 2 to 4,
+temperature 1.  Solver: held-out tasks of tiny, greedy.  Words between the two SYSTEM texts:
+
+    example   generator.SYSTEM and solver.SYSTEM, as they ship: rules and one whole example
+    request   the same, but the Generator's example is a request in place of a question
+    form      the same rules, and the form with placeholders
+    rules     the rules and the names of the blocks alone
+"""
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+import curate
+import eval
+import generator
+import solver
+from ast_match import exact_match
+from plumbing.player import ROOT, Player
+from plumbing.runfolder import append, read_jsonl
+
+RULES = generator.SYSTEM.partition("Write four blocks")[0]
+WORDINGS = {
+    "generator": {
+        "example": generator.SYSTEM,
+        "request": generator.SYSTEM.replace("Is The Little Prince on the shelf of the Harbour branch?",
+                                            "Look for The Little Prince in the Harbour branch."),
+        "form": RULES + """Write four blocks in this form, then stop:
+<think>
+your plan in one sentence
+</think>
+<question>
+the request of the user
+</question>
+<available_tools>
+[{"name": "tool_name", "description": "what it does", "parameters": {"argument": {"type": \
+"string"}}, "required": ["argument"]}]
+</available_tools>
+<tool_call_answer>
+[{"name": "tool_name", "arguments": {"argument": "value from the question"}}]
+</tool_call_answer>""",
+        "rules": RULES + """Write four blocks, then stop: the plan between <think> and </think>, the \
+request between <question> and </question>, the menu as a JSON list of tools with name, description, \
+parameters and required between <available_tools> and </available_tools>, the calls as a JSON list \
+with name and arguments between <tool_call_answer> and </tool_call_answer>.""",
+    },
+    "solver": {
+        "example": solver.SYSTEM,
+        "form": solver.SYSTEM.partition(" For example:")[0] + """ In this form:
+<think>
+The request needs tool_name.
+</think>
+<tool_call_answer>
+[{"name": "tool_name", "arguments": {"argument": "value from the request"}}]
+</tool_call_answer>""",
+        "rules": solver.SYSTEM.partition("Reply with")[0] + """Reply with two blocks and nothing \
+else: the plan between <think> and </think>, then the calls as a JSON list with name and arguments \
+between <tool_call_answer> and </tool_call_answer>.""",
+    },
+}
+
+def of_generator(player: Player, count: int) -> dict[str, float]:
+    """Shares of `count` tasks: with all blocks, readable, valid and new; with the example's words."""
+    specs = generator.sample_specs(0, count, p_large_menu=0)
+    chats = [generator.prompt(spec) for spec in specs]
+    texts = list(map(player.text, player.ask(chats, 1, 400, 1.0)))
+    drafts = [generator.parse(text) for text in texts]
+    candidates = [curate.candidate(f"{i:05d}", spec, draft)
+                  for i, (spec, draft) in enumerate(zip(specs, drafts))]
+    return {"blocks": sum(None not in draft.blocks.values() for draft in drafts) / count,
+            "parsed": sum(not draft.reasons for draft in drafts) / count,
+            "right": len(curate.check(candidates)) / count,
+            "copies": sum("Little Prince" in text or "Harbour" in text for text in texts) / count}
+
+def of_solver(player: Player, count: int) -> dict[str, float]:
+    """Shares of `count` answers: with both blocks, readable, right; with the example's words."""
+    tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:count]
+    texts = list(map(player.text, player.ask(map(solver.prompt, tasks), 1, 160, 0.0)))
+    answers = list(map(solver.parse, texts))
+    return {"blocks": sum(a.think and a.tag for a in answers) / count,
+            "parsed": sum(a.parsed for a in answers) / count,
+            "right": sum(exact_match(a.calls, t.calls) for a, t in zip(answers, tasks)) / count,
+            "copies": sum("Little Prince" in text or "Harbour" in text for text in texts) / count}
+
+def table(lines: list[dict]) -> str:
+    """All measurements, as Markdown."""
+    columns = ["model", "role", "wording", "completions", "blocks", "parsed", "right", "copies"]
+    shown = lambda x: f"{100 * x:.0f} %" if isinstance(x, float) else str(x)
+    rows = [columns, ["---"] * len(columns), *([shown(line[c]) for c in columns] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+def main() -> None:
+    """Measure what is missing, print all."""
+    ap = argparse.ArgumentParser(description=__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--model", help="folder or hub name")
+    ap.add_argument("--out", type=Path, required=True)
+    ap.add_argument("--completions", type=int, default=100)
+    a = ap.parse_args()
+    lines, player = read_jsonl(a.out, torn=True), None
+    for role, wordings in WORDINGS.items() if a.model else ():
+        module, measure = {"generator": (generator, of_generator), "solver": (solver, of_solver)}[role]
+        for wording, module.SYSTEM in wordings.items():  # what prompt() reads
+            of = {"model": Path(a.model).name, "role": role, "wording": wording,
+                  "completions": a.completions}
+            if not any(of.items() <= line.items() for line in lines):
+                player = player or Player(a.model, "cuda" if torch.cuda.is_available() else "cpu")
+                lines.append(of | measure(player, a.completions))
+                append(a.out, lines[-1])
+                print(json.dumps(lines[-1]), flush=True)
+    print(table(lines))
+
+if __name__ == "__main__":
+    main()
