@@ -14,6 +14,7 @@ temperature 1.  Solver: held-out tasks of tiny, greedy.  Words between the two S
 """
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ between <tool_call_answer> and </tool_call_answer>.""",
 }
 
 def of_generator(player: Player, count: int) -> dict[str, float]:
-    """Shares of `count` tasks: with all blocks, readable, valid and new; with the example's words."""
+    """Shares of `count` tasks: with all blocks, readable, valid and new; why the others are not."""
     specs = generator.sample_specs(0, count, p_large_menu=0)
     chats = [generator.prompt(spec) for spec in specs]
     texts = list(map(player.text, player.ask(chats, 1, 400, 1.0)))
@@ -76,18 +77,22 @@ def of_generator(player: Player, count: int) -> dict[str, float]:
                   for i, (spec, draft) in enumerate(zip(specs, drafts))]
     return {"blocks": sum(None not in draft.blocks.values() for draft in drafts) / count,
             "parsed": sum(not draft.reasons for draft in drafts) / count,
-            "right": len(curate.check(candidates)) / count,
-            "copies": sum("Little Prince" in text or "Harbour" in text for text in texts) / count}
+            "right": len(curate.check(candidates)) / count, "copies": copies(texts),
+            "why": curate.funnel(candidates)}
 
 def of_solver(player: Player, count: int) -> dict[str, float]:
-    """Shares of `count` answers: with both blocks, readable, right; with the example's words."""
+    """Shares of `count` answers: with both blocks, readable, right; why some are not readable."""
     tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:count]
     texts = list(map(player.text, player.ask(map(solver.prompt, tasks), 1, 160, 0.0)))
     answers = list(map(solver.parse, texts))
     return {"blocks": sum(a.think and a.tag for a in answers) / count,
             "parsed": sum(a.parsed for a in answers) / count,
             "right": sum(exact_match(a.calls, t.calls) for a, t in zip(answers, tasks)) / count,
-            "copies": sum("Little Prince" in text or "Harbour" in text for text in texts) / count}
+            "copies": copies(texts), "why": Counter(a.reason for a in answers if a.reason)}
+
+def copies(texts: list[str]) -> float:
+    """The share of completions that have words of the example in them."""
+    return sum("Little Prince" in text or "Harbour" in text for text in texts) / len(texts)
 
 def table(lines: list[dict]) -> str:
     """All measurements, as Markdown."""
