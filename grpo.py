@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
@@ -83,8 +84,7 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
     device = model.device
-    of_long = partial(torch.tensor, dtype=torch.long, device=device)  # also where there are none
-    ids = pad_sequence([of_long(r.completion) for r in rollouts], True)
+    ids = pad_sequence([torch.tensor(r.completion, dtype=int, device=device) for r in rollouts], True)
     lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
@@ -181,16 +181,18 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
     used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
     batches = [used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)]
-    for chosen in distributed.in_step(model, batches):
-        part, ref = [rollouts[i] for i in chosen] or [Rollout(rollouts[0].prompt, [], True)], None
+    # Sharded layers need all processes: one that is done goes on with a row of no tokens.
+    batches = distributed.in_step(model, batches, [rows])
+    rollouts, advantage = [*rollouts, Rollout(rollouts[0].prompt, [], True)], pad(advantage, (0, 1))
+    for chosen in batches:
+        part, ref = [rollouts[i] for i in chosen], None
         logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
         seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
-        before = pad_sequence([(old or seen)[i] for i in chosen] or [logps[0].detach()], True)
+        before = pad_sequence([(old or seen)[i] for i in chosen], True)
         if reference is not None:
             with torch.no_grad():
                 ref = token_logprobs(reference, part, cfg.temperature)[0]
-        A = advantage[chosen or [0]].to(logps)
-        per_token, kl, clipped = token_loss(logps, before, ref, A, cfg)
+        per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
         loss = reduce(per_token, mask, cfg, rows, tokens)
         loss.backward()
         for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),

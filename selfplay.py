@@ -229,8 +229,7 @@ class Run:
         cfg, bad = self.cfg, 0
         weights, reference = player.prepare_training(cfg)
         # Begun anew in each phase; a constant rate, and all weights decay.
-        optimizer = torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay,
-                                      foreach=False if cfg.shard == "on" else None)
+        optimizer = torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False)
         log = Log(self.folder, k, role, load_step(steps_at, player.model, optimizer))
         for step in log.steps(steps, shown):
             rollouts, parts, extra = turn(player, step, phase_seed(cfg.seed, k, f"{role}/{step}"))

@@ -122,13 +122,12 @@ def part_as(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(x.to(weight.device), weight.device_mesh, weight.placements,
                              src_data_rank=None)
 
-def in_step(model: torch.nn.Module, batches: list[list]) -> list[list]:
-    """The batches, and empty ones up to the largest number that any process has: where layers are
-    sharded, each forward needs all."""
+def in_step(model: torch.nn.Module, batches: list, idle: Any) -> list:
+    """The batches, filled up with `idle` to the largest number of them that a process has."""
     if not is_sharded(model):
         return batches
     most = combine(torch.tensor(len(batches), device=model.device), dist.ReduceOp.MAX)
-    return batches + [[]] * (int(most) - len(batches))
+    return batches + [idle] * (int(most) - len(batches))
 
 def clip_grad_norm(model: torch.nn.Module, limit: float) -> torch.Tensor:
     """torch's clip_grad_norm_, also where some of the gradients are sharded."""
