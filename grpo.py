@@ -84,7 +84,7 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
                    shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
     device = model.device
-    ids = pad_sequence([torch.tensor(r.completion, dtype=int, device=device) for r in rollouts], True)
+    ids = pad_sequence([torch.tensor(r.completion, dtype=int) for r in rollouts], True).to(device)
     lengths = torch.tensor([len(r.completion) for r in rollouts], device=device)
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
