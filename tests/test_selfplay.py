@@ -21,7 +21,7 @@ from ast_match import exact_match
 from eval import load_tasks
 from experiments import ablations, report, walkthrough
 from generator import Task
-from plumbing import play
+from plumbing import distributed, play
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
 
@@ -367,9 +367,9 @@ def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(tmp_path, r
 def test_one_step_without_a_finite_gradient_is_left_out_and_the_log_can_be_read_again(
     tmp_path, run_here, monkeypatch, on_a_file
 ):
-    clip, steps = torch.nn.utils.clip_grad_norm_, iter(range(99))
+    clip, steps = distributed.clip_grad_norm, iter(range(99))
     once = lambda *given: torch.tensor(torch.nan) if next(steps) == 1 else clip(*given)
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", once)
+    monkeypatch.setattr(distributed, "clip_grad_norm", once)
     code, out, err = run_here(tmp_path, *on_a_file)
     assert code == 0 and out.count("step 1 has no finite gradient, left out") == 1, err
     (tmp_path / "runs/smoke/report.txt").unlink()
@@ -382,7 +382,7 @@ def test_five_steps_without_a_finite_gradient_end_the_run_and_the_last_state_is_
     tmp_path, run_here, monkeypatch
 ):
     bad = lambda *_: torch.tensor(torch.nan)
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", bad)
+    monkeypatch.setattr(distributed, "clip_grad_norm", bad)
     options = ["--eval-tasks", "4", "--generator-steps", "9", "--save-every", "100"]
     options += ["--max-new-tokens", "8"]
     code, out, err = run_here(tmp_path, "--smoke", *options)
