@@ -148,8 +148,9 @@ def test_a_penalty_of_the_checkpoint_is_not_taken_over_and_all_end_ids_are_saved
 def test_gradient_checkpointing_on_request(tmp_path):
     make(tmp_path, "Llama", learned=False)
     player = Player(str(tmp_path))
-    assert len(list(player.prepare_training(GRPOConfig(checkpointing="on")))) > 5
-    assert player.model.is_gradient_checkpointing
+    weights, reference = player.prepare_training(GRPOConfig(checkpointing="on"))
+    assert len(weights) > 5 and player.model.is_gradient_checkpointing
+    assert not any(p.requires_grad for p in reference.parameters())
 
 
 @pytest.mark.parametrize("family", ["Cohere", "RecurrentGemma", "FalconH1", "Bert", "Llama"])
