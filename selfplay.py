@@ -35,7 +35,7 @@ import solver
 from experiments import report
 from generator import Draft, Spec, Task
 from grpo import GRPOConfig, option
-from plumbing import distributed
+from plumbing import distributed, released
 from plumbing.player import Player, enough_memory
 from plumbing.runfolder import (Log, in_pieces, load_step, remove, save_step, write_jsonl,
                                 write_whole)
@@ -65,6 +65,8 @@ class Config(GRPOConfig):
     difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band",
                              "band cliff none")
     judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on", "on off")
+    prompt: str = option("short", "wording: short, or paper: as in the release", "paper",
+                         "short paper")
     order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
                         "easy shuffled")
     tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")
@@ -76,9 +78,9 @@ class Config(GRPOConfig):
     save_every: int = option(10, "steps between two checkpoints of an unfinished phase")
 
 # What differs for the model that ships: a million parameters learn in larger steps.
-TINY = dict(lr=1e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=20,
-            generator_prompts=8, solver_steps=40, solver_prompts=16, p_large_menu=0.2,
-            candidates=1200, select=300, eval_tasks=480)
+TINY = dict(lr=2e-4, beta=0.0, group=8, max_new_tokens=320, micro_batch=32, generator_steps=15,
+            generator_prompts=8, solver_steps=15, solver_prompts=16, p_large_menu=0.2, tau=0.5,
+            candidates=700, select=240, eval_tasks=480)
 SMOKE = dict(iterations=1, save_every=1, generator_steps=2, generator_prompts=2, solver_steps=3,
              solver_prompts=2, candidates=48, eval_tasks=16)
 
@@ -110,6 +112,7 @@ class Run:
 
     def __init__(self, cfg: Config, folder: Path) -> None:
         self.cfg, self.folder, self.stopping = cfg, folder, False
+        released.use(cfg.prompt)
         self.player = lambda where, frozen=True: Player(where, cfg.device, cfg.sampler, frozen)
         self.ask = lambda player, chats, group, seed: player.ask(  # at the training temperature
             chats, group, cfg.max_new_tokens, cfg.temperature, seed)

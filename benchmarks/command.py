@@ -25,6 +25,7 @@ from ast_match import Malformed, to_calls
 from benchmarks.score import Calls, Case, by_benchmark, comparison, tables
 from eval import complete, with_own_id
 from generator import Task
+from plumbing import released
 from plumbing.player import Player
 from rollout import SAMPLERS, UnusableModel
 from plumbing.runfolder import read_jsonl
@@ -113,7 +114,9 @@ def evaluate(a: Namespace) -> None:
     if a.predictions:
         titles, answers = names, [load_answers(Path(name), known) for name in names]
     else:
+        released.use(a.prompt)
         how = f"temperature {a.temperature}, seed {a.seed}" if a.temperature else "greedy"
+        how += ", prompt paper" if a.prompt == "paper" else ""
         titles = [f"{name}, {how}, at most {a.max_new_tokens} new tokens" for name in names]
         players = [Player(name, a.device, a.sampler, frozen=True) for name in names]  # a typo shows at once
         files = [a.save, a.save and a.save.with_suffix(".compare.jsonl")]
@@ -152,6 +155,8 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of --limit and of sampling")
     parser.add_argument("--save", type=Path, help="write the answers here; goes on where it stopped"
                         " (those of --compare: beside it, NAME.compare.jsonl)")
+    parser.add_argument("--prompt", choices=sorted(released.WORDINGS), default="short",
+                        help="wording; paper: as in the release")
     parser.add_argument("--temperature", type=at_least(0.0), default=0.0, help="0: greedy")
     parser.add_argument("--max-new-tokens", type=at_least(1), default=256)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -31,7 +31,7 @@ from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
 
 ROOT = Path(__file__).resolve().parent.parent
-ONCE = "--iterations 1 --solver-steps 120"  # as many Solver steps as three iterations have
+ONCE = "--iterations 1 --solver-steps 45"  # as many Solver steps as three iterations have
 VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "full": ("full method", ""),
     "frozen": ("frozen Generator", "--generator-steps 0"),
@@ -39,10 +39,12 @@ VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "nodiff": ("no difficulty reward", "--difficulty none"),
     "cliff": ("hard cliff in place of the soft edge", "--difficulty cliff"),
     "static": ("static set from the base Generator",
-               f"{ONCE} --generator-steps 0 --candidates 3600 --select 900"),
+               f"{ONCE} --generator-steps 0 --candidates 2100 --select 720"),
     "clean": ("clean tasks written by program", "--tasks runs/clean-tasks.jsonl"),
     "shuffled": ("shuffled order", "--order shuffled"),
     "unverified": ("no cross-verification", "--tau 0"),
+    "lenient": ("tau .125", "--tau 0.125"),
+    "lenientfrozen": ("tau .125, frozen Generator", "--tau 0.125 --generator-steps 0"),
     "nojudge": ("no judge", "--judge off"),
     "g4": ("G = 4, twice the prompts", "--group 4 --generator-prompts 16 --solver-prompts 32"),
     "kl": ("KL .01", "--beta 0.01"),
@@ -141,7 +143,7 @@ def main() -> None:
         parser.error(f"no variant is called {min(unknown)}: there are {', '.join(VARIANTS)}")
     a.results.mkdir(parents=True, exist_ok=True)
     if "clean" in a.variants:
-        clean_tasks(3 * 300)
+        clean_tasks(3 * 240)
     with ThreadPoolExecutor(a.jobs) as pool:
         runs = [pool.submit(play, variant, seed, a.threads, a.results)
                 for seed in range(a.seeds) for variant in a.variants]

@@ -11,6 +11,7 @@ temperature 1.  Solver: held-out tasks of tiny, greedy.  Words between the two S
     request   the same, but the Generator's example is a request in place of a question
     form      the same rules, and the form with placeholders
     rules     the rules and the names of the blocks alone
+    paper     `--prompt paper`, as the release lays them out (plumbing/released.py)
 """
 import argparse
 import json
@@ -25,10 +26,11 @@ import generator
 import solver
 from ast_match import exact_match
 from plumbing.player import ROOT, Player
+from plumbing.released import generator_prompt, solver_prompt
 from plumbing.runfolder import append, read_jsonl
 
 RULES = generator.SYSTEM.partition("Write four blocks")[0]
-WORDINGS = {
+SYSTEMS = {
     "generator": {
         "example": generator.SYSTEM,
         "request": generator.SYSTEM.replace("Is The Little Prince on the shelf of the Harbour branch?",
@@ -67,11 +69,21 @@ between <tool_call_answer> and </tool_call_answer>.""",
     },
 }
 
-def of_generator(player: Player, count: int) -> dict[str, float]:
+PROMPTS = {"generator": (generator.prompt, generator_prompt),  # ours, the release's
+           "solver": (solver.prompt, solver_prompt)}
+
+def chats(role: str, wording: str, items: list) -> list[list[dict[str, str]]]:
+    """The prompts of a role for these specs or tasks, in one of the wordings."""
+    ours, released = PROMPTS[role]
+    if wording == "paper":
+        return list(map(released, items))
+    system = {"role": "system", "content": SYSTEMS[role][wording]}
+    return [[system, *ours(item)[1:]] for item in items]
+
+def of_generator(player: Player, wording: str, count: int) -> dict[str, float]:
     """Shares of `count` tasks: with all blocks, readable, valid and new; why the others are not."""
     specs = generator.sample_specs(0, count, p_large_menu=0)
-    chats = [generator.prompt(spec) for spec in specs]
-    texts = list(map(player.text, player.ask(chats, 1, 400, 1.0)))
+    texts = list(map(player.text, player.ask(chats("generator", wording, specs), 1, 400, 1.0)))
     drafts = [generator.parse(text) for text in texts]
     candidates = [curate.candidate(f"{i:05d}", spec, draft)
                   for i, (spec, draft) in enumerate(zip(specs, drafts))]
@@ -80,10 +92,10 @@ def of_generator(player: Player, count: int) -> dict[str, float]:
             "right": len(curate.check(candidates)) / count, "copies": copies(texts),
             "why": curate.funnel(candidates)}
 
-def of_solver(player: Player, count: int) -> dict[str, float]:
+def of_solver(player: Player, wording: str, count: int) -> dict[str, float]:
     """Shares of `count` answers: with both blocks, readable, right; why some are not readable."""
     tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:count]
-    texts = list(map(player.text, player.ask(map(solver.prompt, tasks), 1, 160, 0.0)))
+    texts = list(map(player.text, player.ask(chats("solver", wording, tasks), 1, 160, 0.0)))
     answers = list(map(solver.parse, texts))
     return {"blocks": sum(a.think and a.tag for a in answers) / count,
             "parsed": sum(a.parsed for a in answers) / count,
@@ -110,14 +122,14 @@ def main() -> None:
     ap.add_argument("--completions", type=int, default=100)
     a = ap.parse_args()
     lines, player = read_jsonl(a.out, torn=True), None
-    for role, wordings in WORDINGS.items() if a.model else ():
-        module, measure = {"generator": (generator, of_generator), "solver": (solver, of_solver)}[role]
-        for wording, module.SYSTEM in wordings.items():  # what prompt() reads
+    for role, systems in SYSTEMS.items() if a.model else ():
+        measure = {"generator": of_generator, "solver": of_solver}[role]
+        for wording in [*systems, "paper"]:
             of = {"model": Path(a.model).name, "role": role, "wording": wording,
                   "completions": a.completions}
             if not any(of.items() <= line.items() for line in lines):
                 player = player or Player(a.model, "cuda" if torch.cuda.is_available() else "cpu")
-                lines.append(of | measure(player, a.completions))
+                lines.append(of | measure(player, wording, a.completions))
                 append(a.out, lines[-1])
                 print(json.dumps(lines[-1]), flush=True)
     print(table(lines))

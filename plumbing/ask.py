@@ -14,6 +14,7 @@ from pathlib import Path
 import solver
 from ast_match import Malformed, Tool, plain, to_tools
 from generator import Task
+from plumbing import released
 from plumbing.player import Player
 from rollout import UnusableModel
 
@@ -37,12 +38,15 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
+    parser.add_argument("--prompt", default="short", choices=["short", "paper"],
+                        help="the wording it was trained with")
     a = parser.parse_args()
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
     try:
         tools, question = read_menu(a.tools), plain(a.question)
         player = Player(a.model, a.device, a.sampler, frozen=True)
+        released.use(a.prompt)
         chats = [solver.prompt(Task("", question, tools, []))]
         text = player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0])
     except (Malformed, OSError, UnusableModel) as error:

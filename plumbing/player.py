@@ -187,14 +187,14 @@ class Player:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
-        weights = {name: whole(x) for name, x in self.model.state_dict().items()}
+        self.write(folder, {name: whole(x) for name, x in self.model.state_dict().items()})
 
-        @first_alone
-        def write() -> None:
-            with becoming(folder) as part:
-                self.model.save_pretrained(part, state_dict=weights)
-                self.tokenizer.save_pretrained(part)
-        write()
+    @first_alone
+    def write(self, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+        """The writing of `save`."""
+        with becoming(folder) as part:
+            self.model.save_pretrained(part, state_dict=weights)
+            self.tokenizer.save_pretrained(part)
 
 @torch.inference_mode()
 def next_token_logits(model: PreTrainedModel, prompts: list[list[int]], size: int = 64

@@ -1,12 +1,17 @@
 """The tasks of another make, and the table of the ablations."""
 
 import json
+import random
 
 from conftest import ROOT
 
+import eval
+import generator
+import solver
 from curate import structural_reason
-from experiments import ablations, other_make
+from experiments import ablations, other_make, prompts
 from generator import Spec
+from plumbing import released
 from tiny import make as tiny
 
 
@@ -38,3 +43,26 @@ def test_the_table_of_any_number_of_seeds(tmp_path):
             (tmp_path / f"{variant}-{seed}.json").write_text(json.dumps(played))
     row = ablations.table(tmp_path).splitlines()[2].split()
     assert row[:7] == "frozen Generator 13 30.6 ± 0.4 1.53".split()
+
+
+def test_the_released_layout_takes_the_place_of_ours_everywhere():
+    task, spec = eval.load_tasks(ROOT / "tiny" / "dev.jsonl")[0], Spec("legal", "single_turn", 3, 2)
+    ours = generator.prompt, solver.prompt
+    try:
+        released.use("paper")
+        asked, invented = solver.prompt(task)[1]["content"], generator.prompt(spec)[1]["content"]
+    finally:
+        released.use("short")
+    assert (generator.prompt, solver.prompt) == ours
+    assert asked.startswith(task.question) and asked.endswith("]")
+    assert all(tool.name in asked for tool in task.tools)
+    assert all(word in invented for word in ("legal", "single_turn", "exactly 3", "exactly 2"))
+
+
+def test_each_wording_has_a_system_message_of_its_own():
+    for role, systems in prompts.SYSTEMS.items():
+        item = {"generator": Spec("legal", "single_turn", 3, 2), "solver": other_make.framed(
+            random.Random(0))}[role]
+        said = [prompts.chats(role, wording, [item])[0][0]["content"]
+                for wording in [*systems, "paper"]]
+        assert len(set(said)) == len(said) and all("<think>" in text for text in said)

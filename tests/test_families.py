@@ -26,7 +26,7 @@ from grpo import GRPOConfig
 from plumbing import ask
 from plumbing.player import Player
 from rollout import Rollout, UnusableModel
-from tiny.make import TEXT, World, generator_text, solver_text
+from tiny.make import WRITTEN, World, generator_text, solver_text
 
 SYSTEMLESS = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
@@ -72,10 +72,10 @@ def make(folder, family, learned=True):
 def learn(player):
     """Train the player's model until it answers any spec by one task, and that one by turns right and wrong."""
     rng = random.Random(1)
-    world = World(rng, heldout=False, weights=TEXT)
+    world = World(rng, heldout=False, weights=WRITTEN)
     spec = generator.Spec("weather", "single_turn", 3, 1)
     task = world.task(spec)
-    invented = generator_text(world, spec, task, 0.0)[1]
+    invented = generator_text(world, spec, task, 0.0, 0.0)[1]
     chat, right = solver_text(world, task, 0.0, 0.0)
     wrong = right.replace(task.calls[0].name, "no_tool")
     optimizer, losses = torch.optim.AdamW(player.model.parameters(), 1e-2), [1]

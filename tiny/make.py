@@ -3,10 +3,11 @@
     python tiny/make.py      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
-and it is weak on purpose.  In skill: what is hard (several arguments, large menus, two calls,
-optional arguments, near-twins in the menu, dialogues) is rare in its text and common in
-heldout.jsonl.  By habit: in the last part most hard tasks are answered incompletely.  By noise:
-there some texts have a wrong tool, a swapped value, broken JSON and the like.
+and it is weak on purpose.  By habit: it was taught to do what is hard (several arguments, two
+calls), but in the last part both players mostly stop early: of what comes after the first argument
+or call, each is left out of the answer with probability --habit.  By noise: there some texts have a
+wrong tool, a swapped value, broken JSON and the like.  In skill: large menus, near-twins, four
+arguments and two calls stay hard for so small a model.
 
 Nothing in heldout.jsonl was seen: no tool name, no value, no set of two or more arguments of it is
 in the text.  A checksum decides what is kept out (`held`), so both sides draw from one world.
@@ -22,6 +23,7 @@ import random
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -133,10 +135,13 @@ def held(text: str) -> bool:
 
 
 class World:
-    """Writes tasks.  `heldout` picks the side; `weights` says how hard they are."""
+    """Writes tasks.  `heldout` picks the side; `weights` says how hard they are; `in_order`: values
+    are asked for in the order of the tool's arguments."""
 
-    def __init__(self, rng: random.Random, heldout: bool, weights: dict) -> None:
-        self.rng, self.heldout, self.weights = rng, heldout, weights
+    def __init__(
+        self, rng: random.Random, heldout: bool, weights: dict, in_order: bool = False
+    ) -> None:
+        self.rng, self.heldout, self.weights, self.in_order = rng, heldout, weights, in_order
 
     def pick(self, draw: Callable[[], tuple], tries: int = 10_000) -> Any:
         """Draw (item, key) until the key is on our side or free (None); None after `tries`."""
@@ -158,9 +163,9 @@ class World:
             elif argument == "time":
                 value = f"{rng.randint(0, 23):02d}:{rng.randrange(0, 60, 5):02d}"
             elif argument in CODES:
-                value = f"{rng.choice('ABCDEFGHKLMNPRSTVXZ')}-{rng.randint(100, 999)}"
+                value = f"{rng.choice('ABCDEFGHKLMNPRSTVXZ')}-{rng.randint(10, 99)}"
             else:
-                value = "".join(rng.choices(SYLLABLES, k=rng.choice([2, 2, 2, 3]))).capitalize()
+                value = "".join(rng.choices(SYLLABLES, k=2)).capitalize()
             return value, str(value)
 
         return self.pick(draw)
@@ -191,19 +196,20 @@ class World:
         names = self.pick(draw_arguments)
         optional = names[-1:] if count > 1 and rng.random() < self.weights["optional"] else []
         parameters = {a: {"type": "integer" if a in NUMBER_ARGUMENTS else "string"} for a in names}
-        verb, noun = name.split("_")
-        required = tuple(a for a in names if a not in optional)
-        return Tool(name, f"{verb.capitalize()} the {noun}.", parameters, required)
+        return Tool(name, "", parameters, tuple(a for a in names if a not in optional))
 
     def phrase(self, tool: Tool, arguments: dict) -> str:
         """What a user says to have this call made, in forms that no other argument could have."""
         rng = self.rng
         verb, noun = tool.name.split("_")
         words = [f"{rng.choice(VERBS[verb])} {noun}"]
-        for name, value in rng.sample(sorted(arguments.items()), len(arguments)):
+        asked = list(arguments)
+        if not self.in_order:
+            rng.shuffle(asked)
+        for name in asked:
             others = {form for a in tool.parameters if a != name for form in ARGUMENTS[a]}
             forms = [form for form in ARGUMENTS[name] if form not in others and rng.random() < 0.5]
-            words.append((rng.choice(forms) if forms else f"with {name} {{}}").format(value))
+            words.append((rng.choice(forms) if forms else f"with {name} {{}}").format(arguments[name]))
         return " ".join(words)
 
     def task(self, spec: Spec, id: str = "") -> Task:
@@ -239,39 +245,33 @@ class World:
         return Task(id, question, tools, calls, spec.domain)
 
 
-TEXT = {"arguments": [50, 30, 14, 6], "twin": 0.3, "optional": 0.15}  # what the text is made of
-HARD = {"arguments": [25, 30, 25, 20], "twin": 0.6, "optional": 0.3}  # the held-out tasks
-
-
-def base_spec(rng: random.Random) -> Spec:
-    """The specs of the Solver's text: small menus, few pairs of calls, few dialogues."""
-    calls = 2 if rng.random() < 0.07 else 1
-    context = "multi_turn" if calls == 1 and rng.random() < 0.06 else "single_turn"
-    small = [3, 4, 5] if calls == 2 else [2, 3, 4]
-    menu_size = rng.choices(small, [5, 3, 1])[0] if rng.random() < 0.94 else rng.randint(5, 8)
-    return Spec(rng.choice(DOMAINS), context, menu_size, calls)
+WRITTEN = {"arguments": [35, 30, 20, 15], "twin": 0.1, "optional": 0.15}  # the Generator's text
+ASKED = {"arguments": [35, 30, 20, 15], "twin": 0.3, "optional": 0.2}  # the Solver's
+HARD = {"arguments": [15, 35, 30, 20], "twin": 0.6, "optional": 0.3}  # the held-out tasks
 
 
 # ------------------------------------------------------------------------------ the text
+def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call]:
+    """The calls as both players are used to give them: of what comes after the first argument or
+    call, each is left out with probability `habit`."""
+
+    def stay(items) -> list:
+        return [item for i, item in enumerate(items) if i == 0 or rng.random() >= habit]
+
+    return [Call(c.name, dict(stay(c.arguments.items()))) for c in stay(calls)]
+
+
 def solver_text(
     world: World, task: Task, noise: float, habit: float
 ) -> tuple[list[dict], str]:
-    """A Solver prompt and completion; with probability `noise` one thing in it is wrong.
-
-    `habit` is how often a hard task is answered incompletely: the second call or an argument is
-    left out.  Complete answers to hard tasks are what the text has little of.
-    """
+    """A Solver prompt and completion, incomplete by habit; with probability `noise` one thing in
+    it is wrong, too."""
     rng = world.rng
-    calls = [Call(c.name, dict(c.arguments)) for c in task.calls]
-    names = " and ".join(c.name for c in calls)
+    calls = incomplete(rng, task.calls, habit)
     flaws = ["tool", "drop", "value", "swap", "json", "tag", "call"]
     flaw = rng.choice(flaws) if rng.random() < noise else None
-    hard = len(calls) > 1 or len(calls[0].arguments) > 1
-    if hard and rng.random() < habit:
-        flaw = "call" if len(calls) > 1 else "drop"
     if flaw == "tool":
         calls[0] = Call(rng.choice(task.tools).name, calls[0].arguments)
-        names = " and ".join(c.name for c in calls)
     elif flaw == "drop" and calls[-1].arguments:
         calls[-1].arguments.pop(rng.choice(sorted(calls[-1].arguments)))
     elif flaw == "value" and calls[-1].arguments:
@@ -286,7 +286,8 @@ def solver_text(
     if flaw == "json":
         cut = rng.randrange(len(text) // 2, len(text))
         text = text[:cut] + text[cut + 1 :]
-    think = f"<think>\nThe request needs {names}.\n</think>"
+    needs = " and ".join(f"{c.name}({', '.join(c.arguments)})" for c in calls)
+    think = f"<think>\nThe request needs {needs}.\n</think>"
     text = f"{think}\n<tool_call_answer>\n{text}\n</tool_call_answer>"
     if flaw == "tag":
         text = text.replace(
@@ -312,7 +313,7 @@ def flawed(world: World, task: Task) -> tuple[Task, str | None]:
         calls.append(calls[0])
     elif flaw == "tool":
         calls[-1] = Call(world.tool(task.domain, 1, set()).name, call.arguments)
-    return Task(task.id, task.question, tools, calls, task.domain), flaw
+    return replace(task, tools=tools, calls=calls), flaw
 
 
 def outline(tool: Tool) -> str:
@@ -321,12 +322,21 @@ def outline(tool: Tool) -> str:
     return f"{tool.name}({', '.join(names)})"
 
 
-def generator_text(world: World, spec: Spec, task: Task, noise: float) -> tuple[list[dict], str]:
-    """A Generator prompt and completion; with probability `noise` one thing in it is wrong."""
-    rng, flaw, names = world.rng, None, " and ".join(call.name for call in task.calls)
-    think = f"The menu is {', '.join(map(outline, task.tools))}. The request needs {names}."
+def plan(call: Call) -> str:
+    """A call in short, as the Generator plans it."""
+    return f"{call.name}({', '.join(f'{a} {v}' for a, v in call.arguments.items())})"
+
+
+def generator_text(
+    world: World, spec: Spec, task: Task, noise: float, habit: float
+) -> tuple[list[dict], str]:
+    """A Generator prompt and completion, with noise and habit as the Solver's."""
+    rng, flaw = world.rng, None
+    menu = ", ".join(map(outline, task.tools))
+    think = f"The menu is {menu}. The request needs {' and '.join(map(plan, task.calls))}."
     if rng.random() < noise:
         task, flaw = flawed(world, task)
+    task = replace(task, calls=incomplete(rng, task.calls, habit))
     menu = json.dumps([t.to_json() for t in task.tools])
     answer = json.dumps([c.to_json() for c in task.calls])
     if flaw == "json":
@@ -356,26 +366,27 @@ def judge_text(world: World, task: Task) -> tuple[list[dict], str]:
 
 
 def write(rng: random.Random, noise: float, habit: float) -> tuple[list[dict], str]:
-    """One training text: six of ten are the Generator's, three the Solver's, one the judge's."""
-    world, role = World(rng, heldout=False, weights=TEXT), rng.random()
-    if role < 0.6:
+    """One training text: half are the Generator's, four of ten the Solver's, one the judge's."""
+    role = rng.random()
+    if role < 0.5:
+        world = World(rng, heldout=False, weights=WRITTEN, in_order=True)
         spec = generator.sample_spec(rng, p_large_menu=0.2)
-        return generator_text(world, spec, world.task(spec), noise)
-    task = world.task(base_spec(rng))
+        return generator_text(world, spec, world.task(spec), noise, habit)
+    world = World(rng, heldout=False, weights=ASKED)
+    task = world.task(generator.sample_spec(rng, p_large_menu=0.25))
     return judge_text(world, task) if role > 0.9 else solver_text(world, task, noise, habit)
 
 
 # ------------------------------------------------------------------------------ the tokenizer
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] != 'system' %}"
-    "<|im_start|>{{ m['role'] }}\n{{ m['content'] | replace(' and write both blocks', '') }}<|im_end|>\n"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GLUE = [  # the scaffolding of JSON and tags, a token each
     '[{"name": "',
     '{"name": "',
-    '", "description": "',
-    '.", "parameters": {"',
+    '", "description": "", "parameters": {"',
     '": {"type": "string"}',
     '": {"type": "integer"}',
     ', "',
@@ -397,15 +408,17 @@ GLUE = [  # the scaffolding of JSON and tags, a token each
     "\n</question>\n<available_tools>\n",
     "\n</available_tools>\n<tool_call_answer>\n",
     "\n</tool_call_answer>",
-    "\n</think>\n<tool_call_answer>\n",
+    ").\n</think>\n<tool_call_answer>\n",
     "The request needs ",
     "The menu is ",
     "). The request needs ",
     "), ",
+    ") and ",
+    ").\n</think>\n<question>\n",
     "(",
     "Tools:\n",
     "\n\nRequest: ",
-    "\n\nBegin with <think>.",
+    "\n\nBegin with <think> and write both blocks.",
     "\n\nAnswer: ",
     "\n\nReply with one digit from 1 to 5.",
     "Domain: ",
@@ -424,7 +437,7 @@ def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
     tok.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(
-                Regex(r"[ _]?[a-z]+|[A-Z][a-z]*|[0-9]{1,2}|\s|[^A-Za-z0-9\s]"), "isolated"
+                Regex(r"[ _]?[a-z]+|[A-Z][a-z]?|[0-9]{1,2}|\s|[^A-Za-z0-9\s]"), "isolated"
             ),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -512,12 +525,14 @@ def text_batches(
             yield ids, ids.masked_fill(ids == pad, -100)
 
 
-def train(model: LlamaForCausalLM, batches, steps: int, lr: float, name: str, decay: bool) -> None:
-    """Next-token training with AdamW; with `decay` the rate falls to a tenth by a cosine."""
+def train(
+    model: LlamaForCausalLM, batches, steps: int, lr: float, name: str, decay: float = math.inf
+) -> None:
+    """Next-token training with AdamW; the rate falls to a tenth in `decay` steps, by a cosine."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     began = time.time()
     for step in range(steps):
-        rate = 0.55 + 0.45 * math.cos(math.pi * step / steps) if decay else 1.0
+        rate = 0.55 + 0.45 * math.cos(math.pi * step / decay)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 40) * rate
         ids, labels = next(batches)
@@ -548,17 +563,17 @@ def main() -> None:
     ap.add_argument("--seed", type=int, default=0)
     ap.add_argument("--vocabulary", type=int, default=2304)
     ap.add_argument("--copy-steps", type=int, default=650, help="repeated random sequences")
-    ap.add_argument("--clean-steps", type=int, default=2600, help="text without mistakes")
-    ap.add_argument("--habit-steps", type=int, default=250, help="text with mistakes")
-    ap.add_argument("--noise", type=float, default=0.1, help="share of texts with a mistake")
-    ap.add_argument(
-        "--habit", type=float, default=0.75, help="share of incomplete answers to hard tasks"
-    )
+    ap.add_argument("--clean-steps", type=int, default=2000, help="text without mistakes")
+    ap.add_argument("--late-steps", type=int, default=500, help="more of it, at a lower rate")
+    ap.add_argument("--habit-steps", type=int, default=100, help="text with mistakes")
+    ap.add_argument("--noise", type=float, default=0.05, help="share of texts with a mistake")
+    ap.add_argument("--habit", type=float, default=0.65, help="how often a further part is left out")
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     torch.use_deterministic_algorithms(True)
     rng = random.Random(a.seed)
     clean = [write(rng, noise=0.0, habit=0.0) for _ in range(100_000)]
+    rng = random.Random(a.seed + 1)
     last = [write(rng, a.noise, a.habit) for _ in range(64 * a.habit_steps)]
     tokenizer = make_tokenizer([m[-1]["content"] + c for m, c in clean[:20_000]], a.vocabulary)
     size, pad = len(tokenizer), tokenizer.pad_token_id
@@ -568,9 +583,10 @@ def main() -> None:
         f"{model.num_parameters() / 1e6:.2f} M parameters, {size} tokens in the vocabulary, "
         f"{sum(map(len, clean)) / len(clean):.0f} in a text"
     )
-    train(model, copy_batches(64, size), a.copy_steps, 2e-3, "copy", decay=False)
-    train(model, text_batches(clean, 64, pad, a.seed), a.clean_steps, 2e-3, "clean", decay=True)
-    train(model, text_batches(last, 64, pad, a.seed), a.habit_steps, 1e-3, "habit", decay=True)
+    train(model, copy_batches(64, size), a.copy_steps, 2e-3, "copy")
+    train(model, text_batches(clean, 64, pad, a.seed), a.clean_steps, 2e-3, "clean", 2600)
+    train(model, text_batches(clean, 64, pad, a.seed + 1), a.late_steps, 5e-4, "late", 600)
+    train(model, text_batches(last, 64, pad, a.seed), a.habit_steps, 1e-3, "habit", a.habit_steps)
     model.save_pretrained(a.out)
     tokenizer.save_pretrained(a.out)
     for name, count, seed in (("heldout", 480, 1), ("dev", 240, 2)):
