@@ -65,8 +65,7 @@ class Config(GRPOConfig):
     difficulty: str = option("band", "r_diff: band-pass, hard cliff, or none (always 0)", "band",
                              "band cliff none")
     judge: str = option("on", "off: r_sem is 0, the Solver is not asked", "on", "on off")
-    prompt: str = option("short", "wording: short, or paper: as in the release", "paper",
-                         "short paper")
+    prompt: str = option("short", "paper: worded as in the release", "paper", "short paper")
     order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
                         "easy shuffled")
     tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")

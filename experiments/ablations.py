@@ -128,6 +128,17 @@ def table(results: Path) -> str:
                      f"{100 * statistics.mean(minus):+.1f}" if minus else "-", ends])
     return aligned(rows)
 
+def each(results: Path) -> str:
+    """Each run: held-out accuracy in percent, of the base model and after each iteration."""
+    runs = [json.loads(path.read_text()) for path in results.glob("*-*.json")]
+    runs.sort(key=lambda run: ([*VARIANTS].index(run["variant"]), run["seed"]))
+    most = max((len(run["accuracy"]) for run in runs), default=0)
+    rows = [["run", *map(report.name, range(most))]]
+    for run in runs:
+        shown = [f"{100 * accuracy:.1f}" for accuracy in run["accuracy"]]
+        rows.append([f"{run['variant']} {run['seed']}", *shown, *[""] * (most - len(shown))])
+    return aligned(rows)
+
 def main() -> None:
     """Play what is missing, print the table; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__,
@@ -149,7 +160,7 @@ def main() -> None:
                 for seed in range(a.seeds) for variant in a.variants]
         for run in runs:
             run.result()
-    print(table(a.results))
+    print(table(a.results), each(a.results), sep="\n")
 
 if __name__ == "__main__":
     main()

@@ -98,7 +98,7 @@ def test_every_file_of_the_core_is_in_the_list_and_imports_only_from_above():
 def test_the_readme_counts_the_lines_of_the_core():
     said = {f"{name}.py": int(n) for name, n in re.findall(r"^\| `(\w+)\.py` \| (\d+) \|", README, re.M)}
     lines = {path.name: path.read_text().count("\n") for path in ROOT.glob("*.py")}
-    assert said == lines and sum(lines.values()) < 1650
+    assert said == lines and sum(lines.values()) < 1660
     assert f"Together they have {sum(lines.values()):,} lines" in README
 
 
