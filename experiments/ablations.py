@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import statistics
@@ -99,8 +98,8 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
 
 def mean_sd(values: list[float]) -> str:
     """A mean and its standard deviation in percent, as text."""
-    sd = 100 * statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{100 * statistics.mean(values):.1f} ± {sd:.1f}"
+    sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{sd}"
 
 def table(results: Path) -> str:
     """Each variant: final accuracy, of hard tasks too, and its difference to the full method."""
