@@ -41,17 +41,18 @@ class Answer:
 
 def prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for the calls; the gold ones are not in them."""
-    user = (f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\n"
+    user = (f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
             "Begin with <think> and write both blocks.")
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 def judge_prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for one digit, 1 to 5: how good a task is."""
-    user = (f"Tools:\n{_json(task.tools)}\n\nRequest: {task.question}\n\n"
-            f"Answer: {_json(task.calls)}\n\nReply with one digit from 1 to 5.")
+    user = (f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
+            f"Answer: {as_json(task.calls)}\n\nReply with one digit from 1 to 5.")
     return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": user}]
 
-def _json(items: list[Tool] | list[Call]) -> str:
+def as_json(items: list[Tool] | list[Call]) -> str:
+    """Tools or calls as a prompt shows them."""
     return json.dumps([item.to_json() for item in items], ensure_ascii=False)
 
 def parse(completion: str) -> Answer:

@@ -101,9 +101,14 @@ def mean_sd(values: list[float]) -> str:
     sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{sd}"
 
+def played(results: Path) -> list[dict]:
+    """What is known of each run, by variant and seed."""
+    runs = [json.loads(path.read_text()) for path in results.glob("*-*.json")]
+    return sorted(runs, key=lambda run: ([*VARIANTS].index(run["variant"]), run["seed"]))
+
 def table(results: Path) -> str:
     """Each variant: final accuracy, of hard tasks too, and its difference to the full method."""
-    runs = [json.loads(path.read_text()) for path in sorted(results.glob("*-*.json"))]
+    runs = played(results)
     tasks = {task.id: task for task in eval.load_tasks(eval.heldout_file("tiny"))}
     hard = [id for id, t in tasks.items()
             if len(t.calls) > 1 or sum(len(c.arguments) for c in t.calls) > 1]
@@ -129,8 +134,7 @@ def table(results: Path) -> str:
 
 def each(results: Path) -> str:
     """Each run: held-out accuracy in percent, of the base model and after each iteration."""
-    runs = [json.loads(path.read_text()) for path in results.glob("*-*.json")]
-    runs.sort(key=lambda run: ([*VARIANTS].index(run["variant"]), run["seed"]))
+    runs = played(results)
     most = max((len(run["accuracy"]) for run in runs), default=0)
     rows = [["run", *map(report.name, range(most))]]
     for run in runs:

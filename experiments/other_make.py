@@ -22,6 +22,7 @@ from ast_match import Call, Tool
 from experiments import report
 from experiments.intervals import aligned, describe, interval, paired_difference
 from generator import DOMAINS, Spec, Task
+from plumbing import released
 from plumbing.player import Player
 from tiny.make import World
 
@@ -75,6 +76,7 @@ def make(name: str, count: int = 120) -> list[Task]:
 def table(folder: Path) -> str:
     """Exact match of the base model and of the last Solver, and their difference, by set."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(report.heldout(folder))
+    released.use(cfg.get("prompt", "short"))  # runs from before the option have none
     players = [Player(where, frozen=True)
                for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
     rows = [["120 tasks each, greedy", "base", report.name(last), "difference, points"]]

@@ -29,6 +29,7 @@ from ast_match import Malformed
 from experiments.audit import share_right
 from experiments.intervals import aligned, describe, interval, paired_difference, wilson
 from generator import Task
+from plumbing import released
 from plumbing.distributed import first_alone
 from plumbing.player import Player, enough_memory
 from plumbing.runfolder import becoming, read_jsonl, write_whole
@@ -247,6 +248,7 @@ def write_cards(folder: Path) -> None:
 def write(folder: Path) -> str:
     """Write report, model cards and picture; returns the table of accuracy and where they lie."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
+    released.use(cfg.get("prompt", "short"))  # runs from before the option have none
     device = cfg["device"] if torch.cuda.is_available() else "cpu"  # perhaps not where it ran
     players = [Player(where, device, cfg["sampler"], frozen=True)
                for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
-    parser.add_argument("--prompt", default="short", choices=["short", "paper"],
+    parser.add_argument("--prompt", default="short", choices=sorted(released.WORDINGS),
                         help="the wording it was trained with")
     a = parser.parse_args()
     if a.max_new_tokens < 1:

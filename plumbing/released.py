@@ -11,8 +11,6 @@ sentences of the release are its authors'.  A small model seldom keeps the form 
     Available tools:
     []
 """
-import json
-
 import generator
 import solver
 from generator import Spec, Task
@@ -30,9 +28,8 @@ JSON list of objects with "name" and "arguments" in <tool_call_answer> </tool_ca
 
 def solver_prompt(task: Task) -> list[dict[str, str]]:
     """As `solver.prompt`."""
-    menu = json.dumps([tool.to_json() for tool in task.tools], ensure_ascii=False)
-    return [{"role": "system", "content": SOLVER},
-            {"role": "user", "content": f"{task.question}\n\nAvailable tools:\n{menu}"}]
+    user = f"{task.question}\n\nAvailable tools:\n{solver.as_json(task.tools)}"
+    return [{"role": "system", "content": SOLVER}, {"role": "user", "content": user}]
 
 def generator_prompt(spec: Spec) -> list[dict[str, str]]:
     """As `generator.prompt`."""
