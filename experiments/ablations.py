@@ -133,12 +133,14 @@ def table(results: Path) -> str:
     return aligned(rows)
 
 def each(results: Path) -> str:
-    """Each run: held-out accuracy in percent, of the base model and after each iteration."""
+    """Each run: held-out accuracy in percent, base first; in brackets the arguments of a task."""
     runs = played(results)
     most = max((len(run["accuracy"]) for run in runs), default=0)
     rows = [["run", *map(report.name, range(most))]]
     for run in runs:
-        shown = [f"{100 * accuracy:.1f}" for accuracy in run["accuracy"]]
+        curated = [{}, *(told["tasks"] for told in run["iterations"])]
+        shown = [f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if any(tasks.values()) else "")
+                 for right, tasks in zip(run["accuracy"], curated)]
         rows.append([f"{run['variant']} {run['seed']}", *shown, *[""] * (most - len(shown))])
     return aligned(rows)
 

@@ -4,13 +4,13 @@
     python -m experiments.prompts --model FOLDER2 --out prompts.jsonl       # e.g. after training
     python -m experiments.prompts --out prompts.jsonl                       # the table alone
 
-A measurement that is in the file already is not made again.  Generator: specs with menus of 2 to 4,
-temperature 1.  Solver: held-out tasks of tiny, greedy.  Words between the two SYSTEM texts:
+A measurement that is in the file already is not made again.  Generator: specs with menus of 2 to 5,
+four completions each at temperature 1.  Solver: held-out tasks of tiny, greedy.  The words:
 
     example   generator.SYSTEM and solver.SYSTEM, as they ship: rules and one whole example
-    request   the same, but the Generator's example is a request in place of a question
-    form      the same rules, and the form with placeholders
-    rules     the rules and the names of the blocks alone
+    plan      the same, but the Generator's plan counts tools and calls and names the values, and its
+              question is a request
+    form      the same rules, and the form with placeholders in place of an example
     paper     `--prompt paper`, as the release lays them out (plumbing/released.py)
 """
 import argparse
@@ -29,12 +29,18 @@ from plumbing.player import ROOT, Player
 from plumbing.released import generator_prompt, solver_prompt
 from plumbing.runfolder import append, read_jsonl
 
+EACH = 4  # completions of a spec, so that its prompt is read once for them
+PLAN = """The menu is find_book(title, branch), renew_loan(card_number, days). The request needs \
+find_book with title and branch."""
+COUNTED = """The 2 tools are find_book(title, branch), renew_loan(card_number, days). The 1 call is \
+find_book(title The Little Prince, branch Harbour)."""
+QUESTION = "Is The Little Prince on the shelf of the Harbour branch?"
+REQUEST = "Look for The Little Prince in the Harbour branch."
 RULES = generator.SYSTEM.partition("Write four blocks")[0]
 SYSTEMS = {
     "generator": {
         "example": generator.SYSTEM,
-        "request": generator.SYSTEM.replace("Is The Little Prince on the shelf of the Harbour branch?",
-                                            "Look for The Little Prince in the Harbour branch."),
+        "plan": generator.SYSTEM.replace(PLAN, COUNTED).replace(QUESTION, REQUEST),
         "form": RULES + """Write four blocks in this form, then stop:
 <think>
 your plan in one sentence
@@ -49,10 +55,6 @@ the request of the user
 <tool_call_answer>
 [{"name": "tool_name", "arguments": {"argument": "value from the question"}}]
 </tool_call_answer>""",
-        "rules": RULES + """Write four blocks, then stop: the plan between <think> and </think>, the \
-request between <question> and </question>, the menu as a JSON list of tools with name, description, \
-parameters and required between <available_tools> and </available_tools>, the calls as a JSON list \
-with name and arguments between <tool_call_answer> and </tool_call_answer>.""",
     },
     "solver": {
         "example": solver.SYSTEM,
@@ -63,9 +65,6 @@ The request needs tool_name.
 <tool_call_answer>
 [{"name": "tool_name", "arguments": {"argument": "value from the request"}}]
 </tool_call_answer>""",
-        "rules": solver.SYSTEM.partition("Reply with")[0] + """Reply with two blocks and nothing \
-else: the plan between <think> and </think>, then the calls as a JSON list with name and arguments \
-between <tool_call_answer> and </tool_call_answer>.""",
     },
 }
 
@@ -82,8 +81,9 @@ def chats(role: str, wording: str, items: list) -> list[list[dict[str, str]]]:
 
 def of_generator(player: Player, wording: str, count: int) -> dict[str, float]:
     """Shares of `count` tasks: with all blocks, readable, valid and new; why the others are not."""
-    specs = generator.sample_specs(0, count, p_large_menu=0)
-    texts = list(map(player.text, player.ask(chats("generator", wording, specs), 1, 400, 1.0)))
+    specs = generator.sample_specs(0, count // EACH, p_large_menu=0)
+    rollouts = player.ask(chats("generator", wording, specs), EACH, 400, 1.0)
+    texts, specs = list(map(player.text, rollouts)), [s for s in specs for _ in range(EACH)]
     drafts = [generator.parse(text) for text in texts]
     candidates = [curate.candidate(f"{i:05d}", spec, draft)
                   for i, (spec, draft) in enumerate(zip(specs, drafts))]
@@ -119,7 +119,7 @@ def main() -> None:
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--model", help="folder or hub name")
     ap.add_argument("--out", type=Path, required=True)
-    ap.add_argument("--completions", type=int, default=100)
+    ap.add_argument("--completions", type=int, default=100, help=f"a multiple of {EACH}")
     a = ap.parse_args()
     lines, player = read_jsonl(a.out, torn=True), None
     for role, systems in SYSTEMS.items() if a.model else ():

@@ -138,14 +138,20 @@ def by_difficulty(folder: Path, tasks: list[Task]) -> str:
 
 def curated(folder: Path, k: int) -> dict[str, float]:
     """The curated tasks of an iteration in numbers: distinct questions; arguments, calls and tools
-    a task; for tiny the share of the gold answers that are right by the rules of its world."""
-    path, cfg = folder / f"iter{k}" / "tasks.jsonl", json.loads((folder / "config.json").read_text())
-    tasks = eval.load_tasks(path) if path.exists() else []
+    a task; for tiny the share of the gold answers that are right by the rules of its world, of all
+    and of those that the Solver gave in some tries only: the others teach it nothing."""
+    path, cfg = folder / f"iter{k}", json.loads((folder / "config.json").read_text())
+    if not (path / "tasks.jsonl").exists():
+        return dict.fromkeys(("questions", "arguments", "calls", "tools"), 0)
+    tasks = eval.load_tasks(path / "tasks.jsonl")
+    p = {told["id"]: told["p"] for told in read_jsonl(path / "candidates.jsonl")}
+    unsure = [t for t in tasks if 0 < p[t.id] < 1]
     mean = lambda count: sum(map(count, tasks)) / max(1, len(tasks))
     return {"questions": len({t.question for t in tasks}),
             "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
             "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools)),
-            **({"right": share_right(tasks)} if cfg["model"] == "tiny" and tasks else {})}
+            **({"right": share_right(tasks), "right_unsure": share_right(unsure)}
+               if cfg["model"] == "tiny" else {})}
 
 def curation(folder: Path) -> str:
     """The funnel of each iteration, the shares of right answers, and how hard the tasks are."""
@@ -155,7 +161,8 @@ def curation(folder: Path) -> str:
         text += (f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} "
                  f"selected, {tasks['questions']} distinct questions; a task has "
                  + ", ".join(f"{tasks[what]:.2f} {what}" for what in ("arguments", "calls", "tools"))
-                 + (f"; {tasks['right']:.2f} of the gold answers are right by program"
+                 + (f"; {tasks['right']:.2f} of the gold answers are right by program, "
+                    f"{tasks['right_unsure']:.2f} of those with 0 < p < 1"
                     if "right" in tasks else "")
                  + "\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
                  + "\n  usable, by share of right answers: "
