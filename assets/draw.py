@@ -153,7 +153,7 @@ def dynamics(runs: list[dict]) -> Figure:
         tasks.plot(ks, of("tasks", what), "o-", label=f"{what} a task")
     shares.plot(ks, of("solver", "zero_advantage_groups"), "o-", label="zero-advantage groups")
     shares.plot(ks, of("tasks", "right"), "o-", label="right gold answers")
-    shares.plot(ks, of("tasks", "right_unsure"), "o-", label="the same, where 0 < p < 1")
+    shares.plot(ks, of("tasks", "right_unsure"), "o-", label="right, where 0 < p < 1")
     shares.plot(ks, mean(lambda told: told["tasks"]["questions"] / told["curate"]["selected"]),
                 "o-", label="distinct questions")
     top = {accuracy: ("held-out exact match, %", 60), parts: ("Generator: reward parts, usable", 1.05),

@@ -133,10 +133,10 @@ def table(results: Path) -> str:
     return aligned(rows)
 
 def each(results: Path) -> str:
-    """Each run: held-out accuracy in percent, base first; in brackets the arguments of a task."""
+    """Each run: held-out accuracy in percent, and in brackets the arguments of a curated task."""
     runs = played(results)
     most = max((len(run["accuracy"]) for run in runs), default=0)
-    rows = [["run", *map(report.name, range(most))]]
+    rows = [["held-out, % (arguments)", *map(report.name, range(most))]]
     for run in runs:
         curated = [{}, *(told["tasks"] for told in run["iterations"])]
         shown = [f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if any(tasks.values()) else "")
@@ -144,8 +144,32 @@ def each(results: Path) -> str:
         rows.append([f"{run['variant']} {run['seed']}", *shown, *[""] * (most - len(shown))])
     return aligned(rows)
 
+CHANGES = {  # what is told of the iterations -> its value in one of them
+    "usable of the Generator's tasks": lambda told: told["generator"]["usable"],
+    "its r_diff": lambda told: told["generator"]["diff"],
+    "p = 1, of the usable candidates": lambda told: told["p"].count(1) / max(1, len(told["p"])),
+    "curated tasks": lambda told: told["curate"]["selected"],
+    "arguments of one": lambda told: told["tasks"]["arguments"],
+    "right gold answers": lambda told: told["tasks"]["right"],
+    "right ones where 0 < p < 1": lambda told: told["tasks"]["right_unsure"],
+    "zero-advantage groups": lambda told: told["solver"]["zero_advantage_groups"],
+}
+
+def dynamics(results: Path) -> str:
+    """What changes in five iterations: means over the seeds; '' where none was played."""
+    runs = [run for run in played(results) if run["variant"] == "five"]
+    if not runs:
+        return ""
+    rows = [[f"five iterations, {len(runs)} seeds", *map(report.name, range(1, 6))],
+            ["held-out, %", *(f"{100 * statistics.mean(run['accuracy'][k] for run in runs):.1f}"
+                              for k in range(1, 6))]]
+    for what, value in CHANGES.items():
+        means = (statistics.mean(value(run["iterations"][k]) for run in runs) for k in range(5))
+        rows.append([what, *(f"{mean:.3g}" for mean in means)])
+    return aligned(rows)
+
 def main() -> None:
-    """Play what is missing, print the table; see the head of this file."""
+    """Play what is missing, print the tables; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT",
@@ -165,7 +189,7 @@ def main() -> None:
                 for seed in range(a.seeds) for variant in a.variants]
         for run in runs:
             run.result()
-    print(table(a.results), each(a.results), sep="\n")
+    print(table(a.results), each(a.results), dynamics(a.results), sep="\n")
 
 if __name__ == "__main__":
     main()

@@ -43,6 +43,18 @@ def test_the_table_of_any_number_of_seeds(tmp_path):
             (tmp_path / f"{variant}-{seed}.json").write_text(json.dumps(played))
     row = ablations.table(tmp_path).splitlines()[2].split()
     assert row[:7] == "frozen Generator 13 30.6 ± 0.4 1.53".split()
+    assert ablations.dynamics(tmp_path) == ""
+
+
+def test_the_means_over_seeds_of_each_iteration(tmp_path):
+    run = json.loads((ROOT / "experiments/results/five-0.json").read_text())
+    for seed, most in enumerate((0.1, 0.3)):
+        told = run | {"seed": seed, "accuracy": [0, *(most + 0.01 * k for k in range(5))]}
+        (tmp_path / f"five-{seed}.json").write_text(json.dumps(told))
+    rows = ablations.dynamics(tmp_path).splitlines()
+    assert rows[1].split() == "held-out, % 20.0 21.0 22.0 23.0 24.0".split()
+    assert f"{run['iterations'][4]['tasks']['right']:.3g}" == rows[7].split()[-1]
+    assert ablations.each(tmp_path).splitlines()[1].split()[:3] == ["five", "0", "0.0"]
 
 
 def test_the_released_layout_takes_the_place_of_ours_everywhere():
