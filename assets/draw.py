@@ -1,6 +1,6 @@
-"""Draws the pictures of the README: assets/loop.svg, r_diff.svg, dynamics.svg, a run's funnel.svg.
+"""Draws the pictures of the README: loop.svg, r_diff.svg, ablations.svg, dynamics.svg, funnel.svg.
 
-    python assets/draw.py                # needs matplotlib; dynamics: of experiments/results/five-*
+    python assets/draw.py                # needs matplotlib; the results are experiments/results/*
     python assets/draw.py runs/tiny      # the funnel too, from the log of that run
 
 The colours have a middling brightness on no background, so they show on light and on dark pages.
@@ -18,7 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from experiments import report  # these two are found through the line above
+from experiments import ablations, report  # these two are found through the line above
 from rewards import BAND_HIGH, BAND_LOW, r_diff
 
 GREY, GENERATOR, SOLVER = "#7d7d7d", "#cc7722", "#3d85c6"
@@ -128,8 +128,24 @@ def funnel(folder: Path) -> Figure:
     axes.invert_yaxis()  # shared: the first stage on top
     return figure
 
+def variants(runs: list[dict]) -> Figure:
+    """Where each run ends, a dot a seed, and the mean of each variant."""
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(100 * runs[0]["accuracy"][0], color=GREY, lw=1, ls="--")
+    for variant, (title, _) in ablations.VARIANTS.items():
+        ends = [100 * run["accuracy"][-1] for run in runs if run["variant"] == variant]
+        if ends:
+            axes.plot(sum(ends) / len(ends), title, "|", color=GENERATOR, ms=18, mew=2.5)
+            axes.plot(ends, [title] * len(ends), "o", color=SOLVER, ms=6, alpha=0.7)
+    axes.set(xlabel="held-out exact match at the end, %; dashed: the base model", xlim=(0, 50))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    return figure
+
 def dynamics(runs: list[dict]) -> Figure:
-    """What changes from iteration to iteration: means over the seeds, and thin lines a seed each."""
+    """What changes from iteration to iteration: means over the seeds; thin lines are of one each."""
     figure = Figure(figsize=(10.65, 6), layout="constrained")
     (accuracy, parts, rates), (left_over, tasks, shares) = figure.subplots(2, 3)
     ks = range(1, len(runs[0]["iterations"]) + 1)
@@ -172,8 +188,10 @@ def dynamics(runs: list[dict]) -> Figure:
 if __name__ == "__main__":
     with matplotlib.rc_context(STYLE):
         pictures = {"loop": loop(), "r_diff": difficulty()}
-        if runs := sorted((HERE.parent / "experiments" / "results").glob("five-*.json")):
-            pictures["dynamics"] = dynamics([json.loads(run.read_text()) for run in runs])
+        if runs := ablations.played(HERE.parent / "experiments" / "results"):
+            pictures["ablations"] = variants(runs)
+        if five := [run for run in runs if run["variant"] == "five"]:
+            pictures["dynamics"] = dynamics(five)
         if sys.argv[1:]:
             pictures["funnel"] = funnel(Path(sys.argv[1]))
         for name, figure in pictures.items():
