@@ -18,11 +18,11 @@ from matplotlib.patches import FancyBboxPatch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from experiments import ablations, report  # these two are found through the line above
+from experiments import ablations, report  # what is of the project is found through the line above
 from rewards import BAND_HIGH, BAND_LOW, r_diff
 
 GREY, GENERATOR, SOLVER = "#7d7d7d", "#cc7722", "#3d85c6"
-K = 8  # Solver answers a task
+K = 8  # Solver answers a task, as Config.probe
 STYLE = {"svg.hashsalt": "tool-r0", "font.size": 11, "text.color": GREY, "axes.edgecolor": GREY,
          "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY}
 
@@ -97,7 +97,7 @@ STAGES = {  # of the funnel: who is left -> how the reasons begin with which the
     "confirmed": ("not confirmed",),
     "selected": ("over quota",)}
 
-BANDS = (  # of p: label, least, most, colour; the names are those of curate.py
+BANDS = (  # of p: label, least, most, colour; curate.py counts never as hard, always as easy
     ("never right", 0, 0, GREY), ("hard", 1 / K, BAND_LOW - 1 / K, "#b3443d"),
     ("medium", BAND_LOW, BAND_HIGH, GENERATOR), ("easy", BAND_HIGH + 1 / K, 1 - 1 / K, "#6aa84f"),
     ("always right", 1, 1, SOLVER))
@@ -145,7 +145,7 @@ def variants(runs: list[dict]) -> Figure:
     return figure
 
 def dynamics(runs: list[dict]) -> Figure:
-    """What changes from iteration to iteration: means over the seeds; thin lines are of one each."""
+    """What changes from iteration to iteration: means over the seeds; a thin line is one seed."""
     figure = Figure(figsize=(10.65, 6), layout="constrained")
     (accuracy, parts, rates), (left_over, tasks, shares) = figure.subplots(2, 3)
     ks = range(1, len(runs[0]["iterations"]) + 1)
@@ -159,7 +159,8 @@ def dynamics(runs: list[dict]) -> Figure:
         parts.plot(ks, of("generator", part), "o-", label=part)
     bottom = [0.0] * len(ks)
     for label, low, high, colour in BANDS:
-        height = mean(lambda told: sum(low <= p <= high for p in told["p"]) / len(told["p"]))
+        height = mean(lambda told: sum(low <= p <= high for p in told["p"])
+                      / max(1, len(told["p"])))
         rates.bar(ks, height, bottom=bottom, label=label, color=colour)
         bottom = [a + b for a, b in zip(bottom, height)]
     for stage in list(STAGES)[1:]:
@@ -169,11 +170,14 @@ def dynamics(runs: list[dict]) -> Figure:
         tasks.plot(ks, of("tasks", what), "o-", label=f"{what} a task")
     shares.plot(ks, of("solver", "zero_advantage_groups"), "o-", label="zero-advantage groups")
     shares.plot(ks, of("tasks", "right"), "o-", label="right gold answers")
-    shares.plot(ks, of("tasks", "right_unsure"), "o-", label="right, where 0 < p < 1")
+    shares.plot(ks, mean(ablations.CHANGES["right ones where 0 < p < 1"]), "o-",
+                label="right, where 0 < p < 1")
     shares.plot(ks, mean(lambda told: told["tasks"]["questions"] / told["curate"]["selected"]),
                 "o-", label="distinct questions")
-    top = {accuracy: ("held-out exact match, %", 60), parts: ("Generator: reward parts, usable", 1.05),
-           rates: ("usable tasks by share of right answers", 1), left_over: ("candidates left", 1.05),
+    top = {accuracy: ("held-out exact match, %", 60),
+           parts: ("Generator: reward parts, usable", 1.05),
+           rates: ("usable tasks by share of right answers", 1),
+           left_over: ("candidates left", 1.05),
            tasks: ("curated tasks", 2), shares: ("shares", 1.05)}
     for axes, (title, most) in top.items():
         axes.set_title(title, fontsize=10)

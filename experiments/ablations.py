@@ -6,7 +6,7 @@
 Each run is `python selfplay.py` with the flags below.  What is finished is kept as one JSON file a
 run in experiments/results/, so a stopped command goes on; then the table is printed.  `--jobs 2`
 plays two runs at a time, one thread each.  Held-out tasks are looked at once an iteration, and
-nothing is chosen by them.
+nothing is chosen by them.  A result, in part:
 
     {"variant": "full", "seed": 0, "accuracy": [0.2, 0.4, ...], "right": {"heldout-0": true, ...}}
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -59,30 +60,32 @@ def clean_tasks(count: int) -> None:
     tasks.sort(key=lambda t: (len(t.calls), sum(len(c.arguments) for c in t.calls)))
     write_jsonl(ROOT / "runs/clean-tasks.jsonl", [task.to_json() for task in tasks])
 
-def play(variant: str, seed: int, threads: int, results: Path) -> None:
-    """One run, if its result is not there yet."""
-    path, run = results / f"{variant}-{seed}.json", f"ablation-{variant}-{seed}"
+def play(variant: str, seed: int, threads: int, results: Path) -> bool:
+    """One run, if its result is not there yet; whether it is there now."""
+    path, run = results / f"{variant}-{seed}.json", f"{results.name}-{variant}-{seed}"
     if path.exists():
-        return
+        return True
     flags = VARIANTS[variant][1].split()
-    done = subprocess.run([sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags],
-                          cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    command = [sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags]
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE,
                           env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     if done.returncode:
-        print(f"{variant} {seed} ended with exit code {done.returncode}: "
-              f"{done.stderr.splitlines()[-1]}", flush=True)
-        return
+        said = done.stderr.splitlines() or ["it said nothing"]
+        print(f"{variant} {seed} ended with exit code {done.returncode}: {said[-1]}", flush=True)
+        return False
     verdicts = report.heldout(ROOT / "runs" / run)
     log = report.log(ROOT / "runs" / run)
     write_whole(path, json.dumps({
-        "variant": variant, "seed": seed, "flags": flags, "commit": report.commit(), "threads": threads,
+        "variant": variant, "seed": seed, "flags": flags, "commit": report.commit(),
+        "threads": threads,
         "seconds": sum(line["seconds"] for line in last_lines(log)),
         "accuracy": [sum(right.values()) / len(right) for right in verdicts.values()],
         "right": verdicts[max(verdicts)],
         "iterations": [iteration(ROOT / "runs" / run, k) for k in verdicts if k]}))
-    print(f"{variant} {seed}: {100 * sum(verdicts[0].values()) / len(verdicts[0]):.1f} -> "
-          f"{', '.join(f'{100 * sum(r.values()) / len(r):.1f}' for r in verdicts.values())}",
-          flush=True)
+    ends = ", ".join(f"{100 * sum(r.values()) / len(r):.1f}" for r in verdicts.values())
+    print(f"{variant} {seed}, held-out from the base model on: {ends}", flush=True)
+    return True
 
 def last_lines(log: list[dict]) -> list[dict]:
     """The last line of each phase."""
@@ -104,6 +107,7 @@ def mean_sd(values: list[float]) -> str:
 def played(results: Path) -> list[dict]:
     """What is known of each run, by variant and seed."""
     runs = [json.loads(path.read_text()) for path in results.glob("*-*.json")]
+    runs = [run for run in runs if run["variant"] in VARIANTS]
     return sorted(runs, key=lambda run: ([*VARIANTS].index(run["variant"]), run["seed"]))
 
 def table(results: Path) -> str:
@@ -139,7 +143,7 @@ def each(results: Path) -> str:
     rows = [["held-out, % (arguments)", *map(report.name, range(most))]]
     for run in runs:
         curated = [{}, *(told["tasks"] for told in run["iterations"])]
-        shown = [f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if any(tasks.values()) else "")
+        shown = [f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if tasks else "")
                  for right, tasks in zip(run["accuracy"], curated)]
         rows.append([f"{run['variant']} {run['seed']}", *shown, *[""] * (most - len(shown))])
     return aligned(rows)
@@ -151,7 +155,7 @@ CHANGES = {  # what is told of the iterations -> its value in one of them
     "curated tasks": lambda told: told["curate"]["selected"],
     "arguments of one": lambda told: told["tasks"]["arguments"],
     "right gold answers": lambda told: told["tasks"]["right"],
-    "right ones where 0 < p < 1": lambda told: told["tasks"]["right_unsure"],
+    "right ones where 0 < p < 1": lambda told: told["tasks"].get("right_divided", math.nan),
     "zero-advantage groups": lambda told: told["solver"]["zero_advantage_groups"],
 }
 
@@ -160,11 +164,12 @@ def dynamics(results: Path) -> str:
     runs = [run for run in played(results) if run["variant"] == "five"]
     if not runs:
         return ""
-    rows = [[f"five iterations, {len(runs)} seeds", *map(report.name, range(1, 6))],
+    ks = range(1, len(runs[0]["accuracy"]))
+    rows = [[f"five iterations, {len(runs)} seeds", *map(report.name, ks)],
             ["held-out, %", *(f"{100 * statistics.mean(run['accuracy'][k] for run in runs):.1f}"
-                              for k in range(1, 6))]]
+                              for k in ks)]]
     for what, value in CHANGES.items():
-        means = (statistics.mean(value(run["iterations"][k]) for run in runs) for k in range(5))
+        means = (statistics.mean(value(run["iterations"][k - 1]) for run in runs) for k in ks)
         rows.append([what, *(f"{mean:.3g}" for mean in means)])
     return aligned(rows)
 
@@ -182,14 +187,14 @@ def main() -> None:
     if unknown := set(a.variants) - VARIANTS.keys():
         parser.error(f"no variant is called {min(unknown)}: there are {', '.join(VARIANTS)}")
     a.results.mkdir(parents=True, exist_ok=True)
-    if "clean" in a.variants:
+    wanted = [(variant, seed) for seed in range(a.seeds) for variant in a.variants]
+    if any(not (a.results / f"clean-{seed}.json").exists() for v, seed in wanted if v == "clean"):
         clean_tasks(3 * 240)
     with ThreadPoolExecutor(a.jobs) as pool:
-        runs = [pool.submit(play, variant, seed, a.threads, a.results)
-                for seed in range(a.seeds) for variant in a.variants]
-        for run in runs:
-            run.result()
+        runs = [pool.submit(play, variant, seed, a.threads, a.results) for variant, seed in wanted]
+        there = [run.result() for run in runs]
     print(table(a.results), each(a.results), dynamics(a.results), sep="\n")
+    sys.exit(not all(there))
 
 if __name__ == "__main__":
     main()

@@ -39,5 +39,5 @@ def is_asked_for(call: Call, question: str) -> bool:
     return any(f"{way} {noun}" in question.lower() for way in VERBS.get(verb, ()))
 
 def share_right(tasks: list[Task]) -> float:
-    """The share of tasks whose gold answer is right; 0 where there is none."""
-    return sum(map(is_right, tasks)) / max(1, len(tasks))
+    """The share of tasks whose gold answer is right."""
+    return sum(map(is_right, tasks)) / len(tasks)

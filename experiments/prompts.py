@@ -1,15 +1,15 @@
 """Which wording of the two prompts suits a model?  Completions are counted, a line a wording.
 
-    python -m experiments.prompts --model FOLDER --out prompts.jsonl        # hours of a CPU with 0.5B
-    python -m experiments.prompts --model FOLDER2 --out prompts.jsonl       # e.g. after training
-    python -m experiments.prompts --out prompts.jsonl                       # the table alone
+    python -m experiments.prompts --model FOLDER --out prompts.jsonl     # hours of a CPU with 0.5B
+    python -m experiments.prompts --model FOLDER2 --out prompts.jsonl    # e.g. after training
+    python -m experiments.prompts --out prompts.jsonl                    # the table alone
 
 A measurement that is in the file already is not made again.  Generator: specs with menus of 2 to 5,
 four completions each at temperature 1.  Solver: held-out tasks of tiny, greedy.  The words:
 
     example   generator.SYSTEM and solver.SYSTEM, as they ship: rules and one whole example
-    plan      the same, but the Generator's plan counts tools and calls and names the values, and its
-              question is a request
+    plan      the same, but the Generator's plan counts tools and calls and names the values, and
+              its question is a request
     form      the same rules, and the form with placeholders in place of an example
     paper     `--prompt paper`, as the release lays them out (plumbing/released.py)
 """
@@ -32,10 +32,11 @@ from plumbing.runfolder import append, read_jsonl
 EACH = 4  # completions of a spec, so that its prompt is read once for them
 PLAN = """The menu is find_book(title, branch), renew_loan(card_number, days). The request needs \
 find_book with title and branch."""
-COUNTED = """The 2 tools are find_book(title, branch), renew_loan(card_number, days). The 1 call is \
-find_book(title The Little Prince, branch Harbour)."""
+COUNTED = """The 2 tools are find_book(title, branch), renew_loan(card_number, days). The 1 call \
+is find_book(title The Little Prince, branch Harbour)."""
 QUESTION = "Is The Little Prince on the shelf of the Harbour branch?"
 REQUEST = "Look for The Little Prince in the Harbour branch."
+assert PLAN in generator.SYSTEM and QUESTION in generator.SYSTEM
 RULES = generator.SYSTEM.partition("Write four blocks")[0]
 SYSTEMS = {
     "generator": {
@@ -79,7 +80,7 @@ def chats(role: str, wording: str, items: list) -> list[list[dict[str, str]]]:
     system = {"role": "system", "content": SYSTEMS[role][wording]}
     return [[system, *ours(item)[1:]] for item in items]
 
-def of_generator(player: Player, wording: str, count: int) -> dict[str, float]:
+def of_generator(player: Player, wording: str, count: int) -> dict:
     """Shares of `count` tasks: with all blocks, readable, valid and new; why the others are not."""
     specs = generator.sample_specs(0, count // EACH, p_large_menu=0)
     rollouts = player.ask(chats("generator", wording, specs), EACH, 400, 1.0)
@@ -92,7 +93,7 @@ def of_generator(player: Player, wording: str, count: int) -> dict[str, float]:
             "right": len(curate.check(candidates)) / count, "copies": copies(texts),
             "why": curate.funnel(candidates)}
 
-def of_solver(player: Player, wording: str, count: int) -> dict[str, float]:
+def of_solver(player: Player, wording: str, count: int) -> dict:
     """Shares of `count` answers: with both blocks, readable, right; why some are not readable."""
     tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:count]
     texts = list(map(player.text, player.ask(chats("solver", wording, tasks), 1, 160, 0.0)))
@@ -107,7 +108,7 @@ def copies(texts: list[str]) -> float:
     return sum("Little Prince" in text or "Harbour" in text for text in texts) / len(texts)
 
 def table(lines: list[dict]) -> str:
-    """All measurements, as Markdown."""
+    """All measurements, as Markdown; a Generator's task is right if it is valid and new."""
     columns = ["model", "role", "wording", "completions", "blocks", "parsed", "right", "copies"]
     shown = lambda x: f"{100 * x:.0f} %" if isinstance(x, float) else str(x)
     rows = [columns, ["---"] * len(columns), *([shown(line[c]) for c in columns] for line in lines)]
@@ -121,11 +122,13 @@ def main() -> None:
     ap.add_argument("--out", type=Path, required=True)
     ap.add_argument("--completions", type=int, default=100, help=f"a multiple of {EACH}")
     a = ap.parse_args()
+    if a.completions < EACH or a.completions % EACH:
+        ap.error(f"--completions {a.completions}: it is to be a multiple of {EACH}")
     lines, player = read_jsonl(a.out, torn=True), None
     for role, systems in SYSTEMS.items() if a.model else ():
         measure = {"generator": of_generator, "solver": of_solver}[role]
         for wording in [*systems, "paper"]:
-            of = {"model": Path(a.model).name, "role": role, "wording": wording,
+            of = {"model": a.model, "role": role, "wording": wording,
                   "completions": a.completions}
             if not any(of.items() <= line.items() for line in lines):
                 player = player or Player(a.model, "cuda" if torch.cuda.is_available() else "cpu")

@@ -7,7 +7,7 @@ Made from the files of the run folder alone, so at any time again:
 Writes report.txt, a model card beside each checkpoint and, where matplotlib is there, report.png.
 
 One line of its table of curation, and an alarm:
-    iteration 2  212 of 1200 selected  1.4 arguments  ...
+    iteration 2: 212 of 1200 selected, 212 distinct questions; a task has 1.40 arguments, ...
     ! iteration 2 generator: truncated 0.31, above 0.2: completions hit the limit; raise ...
 """
 from __future__ import annotations
@@ -139,32 +139,36 @@ def by_difficulty(folder: Path, tasks: list[Task]) -> str:
 def curated(folder: Path, k: int) -> dict[str, float]:
     """The curated tasks of an iteration in numbers: distinct questions; arguments, calls and tools
     a task; for tiny the share of the gold answers that are right by the rules of its world, of all
-    and of those that the Solver gave in some tries only: the others teach it nothing."""
+    and of those on which the Solver's K answers were divided.  Empty where no task was curated."""
     path, cfg = folder / f"iter{k}", json.loads((folder / "config.json").read_text())
-    if not (path / "tasks.jsonl").exists():
-        return dict.fromkeys(("questions", "arguments", "calls", "tools"), 0)
-    tasks = eval.load_tasks(path / "tasks.jsonl")
-    p = {told["id"]: told["p"] for told in read_jsonl(path / "candidates.jsonl")}
-    unsure = [t for t in tasks if 0 < p[t.id] < 1]
-    mean = lambda count: sum(map(count, tasks)) / max(1, len(tasks))
-    return {"questions": len({t.question for t in tasks}),
+    tasks = eval.load_tasks(path / "tasks.jsonl") if (path / "tasks.jsonl").exists() else []
+    if not tasks:
+        return {}
+    mean = lambda count: sum(map(count, tasks)) / len(tasks)
+    told = {"questions": len({t.question for t in tasks}),
             "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
-            "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools)),
-            **({"right": share_right(tasks), "right_unsure": share_right(unsure)}
-               if cfg["model"] == "tiny" else {})}
+            "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools))}
+    p = {candidate["id"]: candidate["p"] for candidate in read_jsonl(path / "candidates.jsonl")}
+    divided = [t for t in tasks if 0 < p[t.id] < 1]
+    for key, some in ("right", tasks), ("right_divided", divided):
+        if some and cfg["model"] == "tiny":
+            told[key] = share_right(some)
+    return told
 
 def curation(folder: Path) -> str:
     """The funnel of each iteration, the shares of right answers, and how hard the tasks are."""
     text = ""
     for line in log(folder, "curate"):
         tasks, rates = curated(folder, line["iteration"]), sorted(Counter(line["p"]).items())
-        text += (f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} "
-                 f"selected, {tasks['questions']} distinct questions; a task has "
-                 + ", ".join(f"{tasks[what]:.2f} {what}" for what in ("arguments", "calls", "tools"))
-                 + (f"; {tasks['right']:.2f} of the gold answers are right by program, "
-                    f"{tasks['right_unsure']:.2f} of those with 0 < p < 1"
-                    if "right" in tasks else "")
-                 + "\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
+        text += f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} selected"
+        if tasks:
+            text += f", {tasks['questions']} distinct questions; a task has " + ", ".join(
+                f"{tasks[what]:.2f} {what}" for what in ("arguments", "calls", "tools"))
+        if "right" in tasks:
+            text += f"; {tasks['right']:.2f} of the gold answers are right by tiny's rules"
+        if "right_divided" in tasks:
+            text += f", {tasks['right_divided']:.2f} of those with 0 < p < 1"
+        text += ("\n  funnel: " + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
                  + "\n  usable, by share of right answers: "
                  + ", ".join(f"{p:.2f}: {n}" for p, n in rates) + "\n")
     return text
