@@ -149,7 +149,7 @@ def curated(folder: Path, k: int) -> dict[str, float]:
             "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
             "calls": mean(lambda t: len(t.calls)), "tools": mean(lambda t: len(t.tools))}
     p = {candidate["id"]: candidate["p"] for candidate in read_jsonl(path / "candidates.jsonl")}
-    divided = [t for t in tasks if 0 < p[t.id] < 1]
+    divided = [t for t in tasks if 0 < p.get(t.id, 0) < 1]
     for key, some in ("right", tasks), ("right_divided", divided):
         if some and cfg["model"] == "tiny":
             told[key] = share_right(some)
