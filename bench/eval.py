@@ -57,7 +57,7 @@ def main() -> None:
     taken = measure.in_turns(runs, a.repeats)
     row |= {f"{name} {clock} s": t[clock] for clock in ("wall", "cpu") for name, t in taken.items()}
     row["wall ratio"] = taken["generate"]["wall"] / taken["ours"]["wall"]
-    measure.report("eval", [row], model=a.model, data=a.data)
+    measure.report("eval", [row], model=Path(a.model).name, data=Path(a.data).name)
 
 
 if __name__ == "__main__":
