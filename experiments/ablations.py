@@ -76,15 +76,15 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
         return False
     verdicts = report.heldout(ROOT / "runs" / run)
     log = report.log(ROOT / "runs" / run)
+    accuracy = [sum(right.values()) / len(right) for right in verdicts.values()]
     write_whole(path, json.dumps({
         "variant": variant, "seed": seed, "flags": flags, "commit": report.commit(),
         "threads": threads,
         "seconds": sum(line["seconds"] for line in last_lines(log)),
-        "accuracy": [sum(right.values()) / len(right) for right in verdicts.values()],
-        "right": verdicts[max(verdicts)],
+        "accuracy": accuracy, "right": verdicts[max(verdicts)],
         "iterations": [iteration(ROOT / "runs" / run, k) for k in verdicts if k]}))
-    ends = ", ".join(f"{100 * sum(r.values()) / len(r):.1f}" for r in verdicts.values())
-    print(f"{variant} {seed}, held-out from the base model on: {ends}", flush=True)
+    print(f"{variant} {seed}, held-out from the base model on: "
+          f"{', '.join(f'{100 * right:.1f}' for right in accuracy)}", flush=True)
     return True
 
 def last_lines(log: list[dict]) -> list[dict]:
