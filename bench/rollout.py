@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from unittest.mock import patch
 
 import measure
 import torch
@@ -45,20 +46,23 @@ def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
                                              disable_compile=True)}
 
 
-def late_over_early(model, prompts: list[list[int]], new_tokens: int) -> float:
-    """What one of the last 40 tokens of a rollout costs over one of the tokens 40 to 80."""
-    stamps, choose = [], rollout.choose
+def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: int) -> float:
+    """What one of the last 40 tokens of a rollout costs over one of the tokens 40 to 80: medians
+    over `repeats` rollouts."""
+    choose, stamps, early, late = rollout.choose, [], [], []
+    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
 
     def stamped(*arguments):
         stamps.append(time.perf_counter())
         return choose(*arguments)
 
-    rollout.choose = stamped
-    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
-    rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws)
-    rollout.choose = choose
-    steps = [b - a for a, b in zip(stamps, stamps[1:])]
-    return measure.median(steps[-40:]) / measure.median(steps[40:80])
+    with patch("rollout.choose", stamped):
+        for _ in range(repeats):
+            stamps.clear()
+            rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws)
+            steps = [b - a for a, b in zip(stamps, stamps[1:])]
+            early, late = early + steps[40:80], late + steps[-40:]
+    return measure.median(late) / measure.median(early)
 
 
 def main() -> None:
@@ -89,7 +93,7 @@ def main() -> None:
             row["wall ratio"] = wall["generate"]["wall"] / wall["ours"]["wall"]
             row["CPU ratio"] = cpu["generate"]["cpu"] / cpu["ours"]["cpu"]
             if not a.large:
-                row["token 400 / 40"] = late_over_early(model, prompts, 400)
+                row["token 400 / 40"] = late_over_early(model, prompts, 400, a.repeats)
             rows.append(row)
             print(row, flush=True)
     measure.report("rollout_large" if a.large else "rollout", rows)
