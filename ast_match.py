@@ -155,7 +155,7 @@ def _to_call(item: dict, strict: bool) -> Call | None:
         if isinstance(arguments, str):
             with suppress(Malformed):
                 arguments = parse_value(arguments)
-        if "arguments" in source and not arguments:  # null, "", []
+        if "arguments" in source and arguments in (None, "", []):
             arguments = {}
         if source is item and not isinstance(arguments, dict):  # they stand beside it
             arguments = {k: v for k, v in item.items() if k not in ("name", "tool_name")}

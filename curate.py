@@ -4,8 +4,8 @@
 
 Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs from it:
   1. The structural check also asks whether the task obeys its spec (menu size, number of calls),
-     is a choice (no two tools have one description and the same arguments) and does not quote its
-     own answer.
+     is a choice (no two tools have one description, if any, and the same arguments) and does not
+     quote its own answer.
   2. p counts answers that equal the whole gold answer; the released code compares tool names.
   3. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
   4. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:

@@ -56,8 +56,8 @@ class GeneratorReward:
 
 def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
                      ) -> GeneratorReward:
-    """R_G of a completion.  A placeholder or an echo of the prompt as question gets 0 for all, as
-    in the released code.
+    """R_G of a completion.  A placeholder or an echo of generator.SYSTEM as question gets 0 for
+    all, as in the released code.
 
     The paper pays each copy of a task in full.  `copies`, a guard that is not the paper's, says how
     many of the batch are this task (curate.copies): they share all parts but r_fmt.

@@ -43,7 +43,7 @@ from rollout import Rollout
 
 @dataclass
 class Config(GRPOConfig):
-    """What decides a run.  Defaults are the paper's if it has one, but for max_new_tokens."""
+    """What decides a run.  Defaults are the paper's but for max_new_tokens and prompt."""
     model: str = option("tiny", "folder or hub name of the base model")
     run: str = option("", "name of the folder under runs/; default: the model's name")
     seed: int = option(0, "seed of everything random")
@@ -68,7 +68,8 @@ class Config(GRPOConfig):
     prompt: str = option("short", "paper: worded as in the release", "paper", "short paper")
     order: str = option("easy", "of the curated tasks: easy to hard, or shuffled", "easy",
                         "easy shuffled")
-    tasks: str = option("", "JSONL file: train on these, a share an iteration, without a Generator")
+    tasks: str = option("", "JSONL file: train on these as they come, a share an iteration; no "
+                        "Generator, no curation")
     guard: str = option("none", "repeats: copies share all but r_fmt (README, Rewards)", "",
                         "none repeats")
     tau: float = option(0.125, "smallest share of K answers that must be the gold one", "not given")

@@ -197,6 +197,8 @@ if __name__ == "__main__":
         if five := [run for run in runs if run["variant"] == "five"]:
             pictures["dynamics"] = dynamics(five)
         if sys.argv[1:]:
+            if not report.log(Path(sys.argv[1]), "curate"):
+                sys.exit(f"{sys.argv[1]} is not the folder of a run that has curated tasks")
             pictures["funnel"] = funnel(Path(sys.argv[1]))
         for name, figure in pictures.items():
             figure.savefig(HERE / f"{name}.svg", transparent=True, metadata={"Date": None})

@@ -152,7 +152,7 @@ def main() -> None:
     elif a.check:
         rows = []
         for what in ("update", "update, checkpointing", "rollout"):
-            out = subprocess.run([sys.executable, __file__, "--measure", what], capture_output=True, text=True)
+            out = subprocess.run([sys.executable, __file__, "--measure", what], stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(out.stdout)
             rows.append({"peak, GB": what, **{k: v / GB for k, v in found.items()},
                          "ratio": found["measured"] / found["computed"]})

@@ -5,7 +5,7 @@
 
 Eight samples a prompt at temperature 1; no row ends before the limit, so what is won by dropping
 finished rows is not in these numbers.  CPU seconds are of one thread, wall seconds of all.
-The last columns ask whether a token late in the completion costs more than an early one.
+The last column, of tiny, asks whether a token late in the completion costs more than an early one.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python -m experiments.ablations full frozen --seeds 5      # two of them, five seeds
 
 Each run is `python selfplay.py` with the flags below.  What is finished is kept as one JSON file a
-run in experiments/results/, so a stopped command goes on; then the table is printed.  `--jobs 2`
-plays two runs at a time, one thread each.  Held-out tasks are looked at once an iteration, and
-nothing is chosen by them.  A result, in part:
+run in experiments/results/, so a stopped command goes on; then the table is printed.  Two runs are
+played at a time (`--jobs`), of one thread each (`--threads`).  Held-out tasks are looked at once an
+iteration, and nothing is chosen by them.  A result, in part:
 
     {"variant": "full", "seed": 0, "accuracy": [0.2, 0.4, ...], "right": {"heldout-0": true, ...}}
 """
@@ -180,19 +180,25 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT",
                         help=", ".join(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of a run")
     parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results")
     a = parser.parse_args()
     if unknown := set(a.variants) - VARIANTS.keys():
         parser.error(f"no variant is called {min(unknown)}: there are {', '.join(VARIANTS)}")
+    a.results = a.results.resolve()  # "." has no name
     a.results.mkdir(parents=True, exist_ok=True)
     wanted = [(variant, seed) for seed in range(a.seeds) for variant in a.variants]
     if any(not (a.results / f"clean-{seed}.json").exists() for v, seed in wanted if v == "clean"):
         clean_tasks(3 * 240)
     with ThreadPoolExecutor(a.jobs) as pool:
         runs = [pool.submit(play, variant, seed, a.threads, a.results) for variant, seed in wanted]
-        there = [run.result() for run in runs]
+        try:
+            there = [run.result() for run in runs]
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # else it would begin the next ones
+            print("stopped; the same command goes on", file=sys.stderr)
+            sys.exit(130)
     print(table(a.results), each(a.results), dynamics(a.results), sep="\n")
     sys.exit(not all(there))
 

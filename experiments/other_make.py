@@ -10,7 +10,6 @@ values and phrases altogether.  Base model and last Solver answer the same tasks
 One task of the last set:
     "Could you archive the badge whose colour is amber?"  archive_badge(colour="amber")
 """
-import json
 import random
 import sys
 from dataclasses import replace
@@ -22,8 +21,6 @@ from ast_match import Call, Tool
 from experiments import report
 from experiments.intervals import aligned, describe, interval, paired_difference
 from generator import DOMAINS, Spec, Task
-from plumbing import released
-from plumbing.player import Player
 from tiny.make import World
 
 VERBS = "archive rename approve reject assign measure publish repair".split()
@@ -75,10 +72,7 @@ def make(name: str, count: int = 120) -> list[Task]:
 
 def table(folder: Path) -> str:
     """Exact match of the base model and of the last Solver, and their difference, by set."""
-    cfg, last = json.loads((folder / "config.json").read_text()), max(report.heldout(folder))
-    released.use(cfg.get("prompt", "short"))  # runs from before the option have none
-    players = [Player(where, frozen=True)
-               for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
+    cfg, last, players = report.players(folder)
     rows = [["120 tasks each, greedy", "base", report.name(last), "difference, points"]]
     for name in SETS:
         base, trained = (eval.grade(player, make(name), cfg["max_new_tokens"])

@@ -12,6 +12,7 @@ One line of its table of curation, and an alarm:
 """
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -243,29 +244,35 @@ def commit() -> str:
         return "unknown"
 
 def write_cards(folder: Path) -> None:
-    """Write a model card beside the weights of each player of each iteration."""
+    """Write a model card beside the weights of each player of each iteration that has none yet."""
     cfg, right = json.loads((folder / "config.json").read_text()), heldout(folder)
-    for k, path in ((k, path) for k in right for path in folder.glob(f"iter{k}/*/config.json")):
-        role = path.parts[-2]
+    for k, role in itertools.product(right, USE):
+        there = folder / f"iter{k}" / role
+        if not (there / "config.json").exists() or (there / "README.md").exists():
+            continue
         lines = [f"{name(i):<13}{describe([*right[i].values()])}"
                  for i in sorted({0, k} & {*right})]
         settings = json.dumps({key: cfg[key] for key in cfg if key != "versions"}, indent=1)
-        write_whole(path.with_name("README.md"), CARD.format(
+        write_whole(there / "README.md", CARD.format(
             model=cfg["model"], iterations=cfg["iterations"], role=role.title(), k=k, use=USE[role],
             lines="\n    ".join(lines), commit=commit(), settings=settings.replace("\n", "\n    "),
             versions=", ".join(f"{what} {n}" for what, n in cfg["versions"].items())))
 
-@enough_memory("the report")
-def write(folder: Path) -> str:
-    """Write report, model cards and picture; returns the table of accuracy and where they lie."""
+def players(folder: Path) -> tuple[dict, int, list[Player]]:
+    """A run's settings, its last iteration, and base model and last Solver, asked as in the run."""
     cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
     released.use(cfg.get("prompt", "short"))  # runs from before the option have none
     device = cfg["device"] if torch.cuda.is_available() else "cpu"  # perhaps not where it ran
-    players = [Player(where, device, cfg["sampler"], frozen=True)
-               for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
+    return cfg, last, [Player(where, device, cfg["sampler"], frozen=True)
+                       for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))]
+
+@enough_memory("the report")
+def write(folder: Path) -> str:
+    """Write report, model cards and picture; returns the table of accuracy and where they lie."""
+    cfg, last, both = players(folder)
 
     def answer(tasks: list[Task]) -> list[tuple[list, list]]:
-        texts = [dict(eval.complete(p, tasks, cfg["max_new_tokens"])) for p in players]
+        texts = [dict(eval.complete(p, tasks, cfg["max_new_tokens"])) for p in both]
         calls = lambda text: [call.to_json() for call in solver.parse(text).calls]
         return [(calls(texts[0][task.id]), calls(texts[1][task.id])) for task in tasks]
 

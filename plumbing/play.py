@@ -117,8 +117,12 @@ def main() -> int:
     cfg, set_changed, told = parse_arguments()
     again = "the same command goes on from the last checkpoint"
     try:
-        if cfg.tasks and len(eval.load_tasks(Path(cfg.tasks))) < cfg.iterations:
+        given = eval.load_tasks(Path(cfg.tasks)) if cfg.tasks else []
+        if cfg.tasks and len(given) < cfg.iterations:
             raise Malformed(f"--tasks {cfg.tasks} has fewer tasks than there are --iterations.")
+        if silent := [task.id for task in given if not task.calls]:  # r_acc has no part for them
+            raise Malformed(f"--tasks {cfg.tasks}: task {silent[0]} has no gold call, and the "
+                            "Solver's reward is for calls: leave such tasks out.")
         distributed.start(cfg.device)
         with locked(Path("runs") / cfg.run) if distributed.rank == 0 else nullcontext():
             folder = open_folder(cfg, set_changed)

@@ -94,6 +94,9 @@ class Player:
         named = self.model.generation_config.eos_token_id  # one, several, or none
         ids = {self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")}
         self.end = sorted((ids | set(named if isinstance(named, list) else [named])) - {None})
+        if not self.end:
+            raise UnusableModel(f"{name} names no end token, so no completion would ever end: set "
+                                "eos_token in its tokenizer_config.json.")
         # Nothing else is taken over: a penalty, for one, would sample what is not trained on.
         self.model.generation_config = GenerationConfig(eos_token_id=self.end)
 
@@ -105,7 +108,12 @@ class Player:
         try:
             text = as_text(chat)
         except TemplateError:  # one without a system role: its text goes before the user's
-            text = as_text([{"role": "user", "content": "\n\n".join(m["content"] for m in chat)}])
+            together = {"role": "user", "content": "\n\n".join(m["content"] for m in chat)}
+            try:
+                text = as_text([together])
+            except TemplateError as error:
+                raise UnusableModel(f"the model's chat template is broken ({error}): mend it, or "
+                                    "name another --model.") from None
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,

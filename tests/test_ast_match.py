@@ -67,6 +67,7 @@ def test_json_with_the_words_of_python_is_read():
     [
         ({"name": "f", "arguments": "{oops"}, {"arguments": "{oops"}),
         ({"name": "f", "arguments": [1]}, {"arguments": [1]}),
+        ({"name": "f", "arguments": 0}, {"arguments": 0}),
         ({"name": "f", "parameters": {"x": 1}}, {"parameters": {"x": 1}}),
         ({"name": "f"}, {}),
         ({"function": {"name": "g"}, "name": "f", "x": 1}, {"function": {"name": "g"}, "x": 1}),

@@ -2,7 +2,9 @@
 
 import json
 import random
+import time
 
+import pytest
 from conftest import ROOT
 
 import eval
@@ -55,6 +57,22 @@ def test_the_means_over_seeds_of_each_iteration(tmp_path):
     assert rows[1].split() == "held-out, % 20.0 21.0 22.0 23.0 24.0".split()
     assert f"{run['iterations'][4]['tasks']['right']:.3g}" == rows[7].split()[-1]
     assert ablations.each(tmp_path).splitlines()[1].split()[:3] == ["five", "0", "0.0"]
+
+
+def test_a_stopped_command_begins_no_further_run(tmp_path, monkeypatch):
+    begun = []
+
+    def stopped(variant, *_):
+        begun.append(variant)
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+
+    monkeypatch.setattr(ablations, "play", stopped)
+    monkeypatch.setattr("sys.argv", ["ablations", "--jobs", "1", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        ablations.main()
+    assert ended.value.code == 130 and len(begun) < len(ablations.VARIANTS)
 
 
 def test_the_released_layout_takes_the_place_of_ours_everywhere():

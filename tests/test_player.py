@@ -63,6 +63,13 @@ def test_a_chat_template_without_system_role_gets_its_text_before_the_users():
     assert p.tokenizer.decode(p.ids(chat)) == "<user>Call tools.\n\nHello"
 
 
+def test_a_broken_chat_template_is_said_in_one_line():
+    p = Player("tiny")
+    p.tokenizer.chat_template = "{% if %}"
+    with pytest.raises(UnusableModel, match="the model's chat template is broken"):
+        p.ids([{"role": "user", "content": "Hello"}])
+
+
 def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
     p = Player("tiny")
     assert p.speaking() is p.model

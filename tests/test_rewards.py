@@ -416,7 +416,7 @@ GENERATOR_HACKS = {
     ],
     "the form of the prompt echoed": [generator.SYSTEM],
     "a question that states the answer as JSON": [task(f"{QUESTION} {json.dumps(GOLD)}")],
-    "one tool under several names": [task(tools=(WEATHER, WEATHER | {"name": "get_forecast"}))],
+    "one tool, described alike, under several names": [task(tools=(WEATHER, WEATHER | {"name": "get_forecast"}))],
     "several tools that serve equally well": [
         task(tools=(WEATHER, WEATHER | {"name": "get_rain", "description": "Rain, by day."}))
     ],

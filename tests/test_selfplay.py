@@ -104,6 +104,18 @@ def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
             assert what in card
 
 
+def test_a_model_card_stays_as_it_was_written_and_a_copied_checkpoint_gets_none(smoke, tmp_path):
+    folder = shutil.copytree(smoke[0] / "runs/smoke", tmp_path / "smoke")
+    copy = shutil.copytree(folder / "iter1/solver", folder / "iter1/solver-old")
+    (folder / "iter1/solver/README.md").write_text("mine")
+    (folder / "iter1/generator/README.md").unlink()
+    (copy / "README.md").unlink()
+    report.write_cards(folder)
+    assert (folder / "iter1/solver/README.md").read_text() == "mine"
+    assert "# Generator after" in (folder / "iter1/generator/README.md").read_text()
+    assert not (copy / "README.md").exists()
+
+
 def test_the_pictures_show_what_the_run_folder_says(smoke):
     pytest.importorskip("matplotlib")
     from assets import draw
@@ -257,6 +269,13 @@ def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(monkeypatch,
         turn(None, step, 0)
         batches.append(seen)
     assert batches == asked
+
+
+def test_a_task_without_a_gold_call_is_not_trained_on(tmp_path, run_here):
+    task = json.loads((ROOT / "tiny/dev.jsonl").read_text().splitlines()[0])
+    (tmp_path / "mine.jsonl").write_text(json.dumps(task | {"id": "silent", "calls": []}) + "\n")
+    code, _, err = run_here(tmp_path, "--tasks", str(tmp_path / "mine.jsonl"), "--iterations", "1")
+    assert code == 2 and "task silent has no gold call" in err
 
 
 def test_too_few_tasks_for_the_iterations_are_refused(tmp_path, run_here):
