@@ -83,6 +83,4 @@ def table(folder: Path) -> str:
     return aligned(rows)
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "config.json").exists():
-        sys.exit("usage: python -m experiments.other_make RUN_FOLDER   (a finished run)")
-    print(table(Path(sys.argv[1])), end="")
+    report.main(sys.argv[1:], table, "other_make")
