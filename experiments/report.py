@@ -284,16 +284,16 @@ def write(folder: Path) -> str:
     write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
-def main(argv: list[str], tell: Callable[[Path], str] = write, name: str = "report") -> None:
-    """The command `name`: print what `tell` says of one run; without it, write the report again."""
+def main(argv: list[str], tell: Callable[[Path], str] = write, command: str = "report") -> None:
+    """A command of this folder: print what `tell` says of one run; else write its report again."""
     if len(argv) != 1 or not (Path(argv[0]) / "log.jsonl").exists():
-        sys.exit(f"usage: python -m experiments.{name} RUN_FOLDER   (it holds a log.jsonl)")
+        sys.exit(f"usage: python -m experiments.{command} RUN_FOLDER   (it holds a log.jsonl)")
     if max(heldout(Path(argv[0])), default=0) == 0:
         sys.exit(f"{argv[0]}: no iteration is finished yet; go on with the run first")
     try:
         print(tell(Path(argv[0])).rstrip())
     except (Malformed, UnusableModel, OSError) as error:
-        sys.exit(f"experiments.{name}: {error}")
+        sys.exit(f"experiments.{command}: {error}")
 
 if __name__ == "__main__":
     main(sys.argv[1:])
