@@ -12,6 +12,7 @@ Our decisions:
 One raw example, the text inside <tool_call_answer>:
     [{"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}]
 """
+
 import ast
 import json
 import re
@@ -21,15 +22,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from errors import Malformed
+
 MAX_CHARS = 10_000  # a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # brackets open at once, as in Python; the parsers below recurse once a bracket
 
-class Malformed(ValueError):
-    """Something read is not what it should be; the message names the reason in a few words."""
 
 @dataclass(frozen=True)
 class Call:
     """One tool call."""
+
     name: str
     arguments: dict[str, Any]
 
@@ -37,9 +39,11 @@ class Call:
         """The call as it stands in prompts and files."""
         return {"name": self.name, "arguments": self.arguments}
 
+
 @dataclass(frozen=True)
 class Tool:
     """One entry of a menu.  `parameters` maps each argument's name to its schema."""
+
     name: str
     description: str
     parameters: dict[str, Any]
@@ -61,8 +65,9 @@ class Tool:
             raise Malformed("a tool's parameters are not an object")
         required = item.get("required", parameters.get("required"))
         inner = parameters.get("properties")  # of a JSON schema, or an argument of that name
-        if isinstance(inner, dict) and (parameters.get("type") == "object"
-                                        or all(isinstance(v, dict) for v in inner.values())):
+        if isinstance(inner, dict) and (
+            parameters.get("type") == "object" or all(isinstance(v, dict) for v in inner.values())
+        ):
             parameters = inner
         elif parameters.get("type") == "object" and parameters.keys() <= {"type", "required"}:
             parameters = {}  # a JSON schema without properties
@@ -71,15 +76,18 @@ class Tool:
         required = [r for r in required if isinstance(r, str)] if isinstance(required, list) else []
         return Tool(name.strip(), str(item.get("description") or ""), parameters, tuple(required))
 
+
 def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
     """The text in the last <tag>...</tag>, stripped; None if there is none or blank."""
     # Not text.lower(): that can change the length, and positions in `lower` cut `text`.
     lower = re.sub("[A-Z]+", lambda m: m[0].lower(), text) if any_case else text
     block, end = "", 0  # a block goes on to the first closing tag, whatever is opened in it
-    while ((start := lower.find(f"<{tag}>", end)) >= 0
-           and (end := lower.find(f"</{tag}>", start)) >= 0):
-        block = text[start + len(tag) + 2:end]
+    while (start := lower.find(f"<{tag}>", end)) >= 0 and (
+        end := lower.find(f"</{tag}>", start)
+    ) >= 0:
+        block = text[start + len(tag) + 2 : end]
     return block.strip() or None
+
 
 def parse_value(text: str, python: bool = True) -> Any:
     """JSON, or with `python` also a Python literal, perhaps in a ``` fence -> a plain value."""
@@ -94,6 +102,7 @@ def parse_value(text: str, python: bool = True) -> Any:
             return plain(value)
     raise Malformed("not JSON")
 
+
 def check_size(text: str) -> None:
     """Raise `Malformed` for text that no parser should be given."""
     if len(text) > MAX_CHARS:
@@ -102,17 +111,24 @@ def check_size(text: str) -> None:
     if max(accumulate(steps), default=0) > MAX_DEPTH:
         raise Malformed("nested too deep")
 
+
 def syntax_tree(text: str) -> ast.expr:
     """The syntax tree of a Python expression; nothing is evaluated.  Raises one of UNREADABLE."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of the terminal
         return ast.parse(text, mode="eval").body
 
+
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 _WORDS = {"True": "true", "False": "false", "None": "null"}
-_READERS = (json.loads, lambda text: ast.literal_eval(syntax_tree(text)),
-            lambda text: json.loads(re.sub(r'"(?:\\.|[^"\\])*"|\b(?:True|False|None)\b',
-                                           lambda m: _WORDS.get(m[0], m[0]), text)))
+_READERS = (
+    json.loads,
+    lambda text: ast.literal_eval(syntax_tree(text)),
+    lambda text: json.loads(
+        re.sub(r'"(?:\\.|[^"\\])*"|\b(?:True|False|None)\b', lambda m: _WORDS.get(m[0], m[0]), text)
+    ),
+)
+
 
 def plain(value: Any, depth: int = 0) -> Any:
     """A parsed value, if JSON and UTF-8 can carry it, else `Malformed`."""
@@ -132,6 +148,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     raise Malformed("a value is not JSON")
 
+
 def to_calls(value: Any, strict: bool = False) -> list[Call]:
     """Every call in a parsed value.  Items that are no call are skipped and names trimmed, for a
     Solver's answer; a Generator's is `strict`: names as they stand, a bad item spoils the list.
@@ -146,6 +163,7 @@ def to_calls(value: Any, strict: bool = False) -> list[Call]:
     if strict and not 0 < len(items) == len(calls):
         raise Malformed("an item is not a call" if calls else "no call")
     return calls
+
 
 def _to_call(item: dict, strict: bool) -> Call | None:
     """One call, or None; its arguments are an object, that as text, or stand beside the name."""
@@ -163,11 +181,13 @@ def _to_call(item: dict, strict: bool) -> Call | None:
             return Call(name if strict else name.strip(), arguments)
     return None
 
+
 def to_tools(value: Any) -> list[Tool]:
     """The tools of a menu, a parsed value.  Raises `Malformed`; one bad tool spoils the menu."""
     if not isinstance(value, list) or not value:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
+
 
 def canonical(call: Call) -> str:
     """One text for all spellings of a call: f(b=2.0, a=True) is '["f", {"a": true, "b": 2}]'."""
@@ -175,10 +195,13 @@ def canonical(call: Call) -> str:
     arguments = json.loads(json.dumps(call.arguments), parse_float=whole)
     return json.dumps([call.name, arguments], sort_keys=True)
 
+
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
     """The paper's rule: the same calls, all of them and no other, in any order."""
     return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))  # Sec. 4
 
+
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("ast_match") or print(__doc__)

@@ -16,11 +16,12 @@ Each step writes its reason into the candidates that it drops, so that every one
 one, or selected (None).  A line of candidates.jsonl:
     {"id": "1-00017", "reason": "value not in the question", "p": null, "domain": "travel", ...}
 """
+
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Iterable, Iterator
 
 from ast_match import Call, exact_match
 from generator import Draft, Spec, Task
@@ -28,9 +29,11 @@ from rewards import BAND_HIGH, BAND_LOW, grounded, is_placeholder
 
 MIX = {"easy": 0.2, "medium": 0.5, "hard": 0.3}  # not given: the released code's
 
+
 @dataclass
 class Candidate:
     """A task on its way through the funnel."""
+
     id: str
     spec: Spec
     task: Task | None
@@ -42,13 +45,16 @@ class Candidate:
         task = self.task.to_json() if self.task else {}
         return {"id": self.id, "reason": self.reason, "p": self.p, **task}
 
+
 def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
     """A candidate from what could be read; what could not is its reason."""
     return Candidate(id, spec, draft.task(id, spec.domain), next(iter(draft.reasons), None))
 
+
 def structural_reason(task: Task, spec: Spec) -> str | None:
     """The first flaw of a readable task, or None; later checks rely on the earlier ones."""
     return next((reason for failed, reason in _checks(task, spec) if failed), None)
+
 
 def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
     menu = {tool.name: tool for tool in task.tools}
@@ -68,14 +74,24 @@ def _checks(task: Task, spec: Spec) -> Iterator[tuple[bool, str]]:
         yield any(isinstance(value, (list, dict)) for value in values), "argument is not flat"
         yield not all(grounded(v, task.question) for v in values), "value not in the question"
 
+
 def signature(task: Task) -> str:
     """What near-duplicates share: question, menu, calls but for case, blanks, digits, quotes."""
-    return _fold(json.dumps([task.question, sorted(tool.name for tool in task.tools),
-                             sorted([call.name, *sorted(call.arguments)] for call in task.calls)],
-                            ensure_ascii=False))
+    return _fold(
+        json.dumps(
+            [
+                task.question,
+                sorted(tool.name for tool in task.tools),
+                sorted([call.name, *sorted(call.arguments)] for call in task.calls),
+            ],
+            ensure_ascii=False,
+        )
+    )
+
 
 def _fold(text: str) -> str:
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
+
 
 def copies(tasks: list[Task | None]) -> list[int]:
     """For each task of a batch, how many ask its question, whatever values and tool names."""
@@ -87,6 +103,7 @@ def copies(tasks: list[Task | None]) -> list[int]:
     forms = [form and _fold(form) for form in forms]
     return [forms.count(form) if form else 1 for form in forms]
 
+
 def check(candidates: list[Candidate]) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; returns the others, by id."""
     first: dict[str, Candidate] = {}  # signature -> the first sound candidate that has it
@@ -96,10 +113,12 @@ def check(candidates: list[Candidate]) -> list[Candidate]:
             c.reason = "duplicate"  # Sec. 3.3
     return list(first.values())
 
+
 def pass_rate(answers: Iterable[list[Call]], gold: list[Call]) -> float:
     """p, the paper's pass@K: the share of K answers that equal the gold one (not: one of K)."""
     verdicts = [exact_match(calls, gold) for calls in answers]
     return sum(verdicts) / len(verdicts)  # Sec. 3.2.1: pass@K
+
 
 def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
     """Drop those that the Solver's answers do not confirm often enough; needs `p`."""
@@ -108,14 +127,16 @@ def verify(candidates: list[Candidate], tau: float) -> list[Candidate]:
             c.reason = "not confirmed by the Solver"  # Sec. 3.3
     return [c for c in candidates if c.reason is None]
 
+
 def bucket(p: float) -> str:  # Sec. 3.3
     """easy, medium or hard, by the edges of the difficulty reward; both edges are medium."""
     return "easy" if p > BAND_HIGH else "medium" if p >= BAND_LOW else "hard"
 
-def fill(total: int, available: dict[str, int]) -> dict[str, int]:
+
+def split_quota(total: int, available: dict[str, int]) -> dict[str, int]:
     """Share `total` out equally, a remainder to the first; nobody gets more than is available.
 
-    >>> fill(10, {"math": 9, "news": 2, "travel": 9})
+    >>> split_quota(10, {"math": 9, "news": 2, "travel": 9})
     {'math': 4, 'news': 2, 'travel': 4}
     """
     quota = dict.fromkeys(available, 0)
@@ -123,12 +144,13 @@ def fill(total: int, available: dict[str, int]) -> dict[str, int]:
         quota[min((n for n in quota if quota[n] < available[n]), key=quota.get)] += 1
     return quota
 
+
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """At most `size` candidates, by mix and by equal domain quotas, in order from easy to hard."""
     for name, share in MIX.items():
         members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
         domains = Counter(c.spec.domain for c in members)  # the first by id get the remainder
-        left = fill(int(share * size + 1e-9), domains)
+        left = split_quota(int(share * size + 1e-9), domains)
         for c in members:
             left[c.spec.domain] -= 1
             if left[c.spec.domain] < 0:
@@ -136,10 +158,13 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     kept = [c for c in candidates if c.reason is None]
     return sorted(kept, key=lambda c: (-c.p, c.id))  # Sec. 3.3: easy to hard
 
+
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """How many candidates ended with each reason, the most frequent first."""
     return dict(Counter(c.reason or "selected" for c in candidates).most_common())
 
+
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("curate") or print(__doc__)

@@ -8,11 +8,13 @@ Our decisions:
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1): see SYSTEM.
 """
+
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from ast_match import Call, Malformed, Tool, last_block, parse_value, to_calls, to_tools
+from ast_match import Call, Tool, last_block, parse_value, to_calls, to_tools
+from errors import Malformed
 
 DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
@@ -51,17 +53,21 @@ Is The Little Prince on the shelf of the Harbour branch?
 </tool_call_answer>
 Write a new task of your own in exactly this form: other tools, other values."""
 
+
 @dataclass(frozen=True)
 class Spec:
     """What the Generator is asked for: s = (d, c, m, n)."""
+
     domain: str  # d
     context: str  # c: "single_turn" or "multi_turn"
     menu_size: int  # m
     calls: int  # n
 
+
 @dataclass(frozen=True)
 class Task:
     """A question, the menu that may be used, and the gold calls; the `id` names it in files."""
+
     id: str
     question: str
     tools: list[Tool]
@@ -70,9 +76,13 @@ class Task:
 
     def to_json(self) -> dict:
         """The task as one line of a JSONL file."""
-        return {"id": self.id, "domain": self.domain, "question": self.question,
-                "tools": [tool.to_json() for tool in self.tools],
-                "calls": [call.to_json() for call in self.calls]}
+        return {
+            "id": self.id,
+            "domain": self.domain,
+            "question": self.question,
+            "tools": [tool.to_json() for tool in self.tools],
+            "calls": [call.to_json() for call in self.calls],
+        }
 
     @staticmethod
     def from_json(item: Any) -> "Task":
@@ -83,13 +93,20 @@ class Task:
             raise Malformed("'tools' is not a list")
         gold = item.get("calls")
         if not isinstance(gold, list) or len(calls := to_calls(gold)) != len(gold):
-            raise Malformed("'calls' is not a list of {\"name\", \"arguments\"}")
-        return Task(str(item.get("id", "")), item["question"],
-                    [Tool.from_json(t) for t in item["tools"]], calls, str(item.get("domain", "")))
+            raise Malformed('\'calls\' is not a list of {"name", "arguments"}')
+        return Task(
+            str(item.get("id", "")),
+            item["question"],
+            [Tool.from_json(t) for t in item["tools"]],
+            calls,
+            str(item.get("domain", "")),
+        )
+
 
 @dataclass(frozen=True)
 class Draft:
     """What could be read of a completion; what could not is None, and `reasons` say why."""
+
     blocks: dict[str, str | None]
     tools: list[Tool] | None
     calls: list[Call] | None
@@ -99,6 +116,7 @@ class Draft:
         """The task, if every part could be read."""
         whole = not self.reasons
         return Task(id, self.blocks["question"], self.tools, self.calls, domain) if whole else None
+
 
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
     """Draw s from the paper's distribution, the domain uniformly."""
@@ -111,16 +129,21 @@ def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
         menu_size = rng.randint(*(LARGE_MENU if rng.random() < p_large_menu else SMALL_MENU))
     return Spec(domain, context, menu_size, calls)  # Sec. 3.2: s = (d, c, m, n)
 
+
 def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
     """The same `count` specs for the same seed."""
     rng = random.Random(seed)
     return [sample_spec(rng, p_large_menu) for _ in range(count)]
 
+
 def prompt(spec: Spec) -> list[dict[str, str]]:
     """Chat messages that ask for one task."""
-    user = (f"Domain: {spec.domain}\nContext: {spec.context}\nTools in the menu: {spec.menu_size}\n"
-            f"Calls in the answer: {spec.calls}\nBegin with <think> and write all four blocks.")
+    user = (
+        f"Domain: {spec.domain}\nContext: {spec.context}\nTools in the menu: {spec.menu_size}\n"
+        f"Calls in the answer: {spec.calls}\nBegin with <think> and write all four blocks."
+    )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
 
 def parse(completion: str) -> Draft:
     """Read a completion, however broken.  Never raises.
@@ -143,6 +166,8 @@ def parse(completion: str) -> Draft:
         reasons.append(f"answer: {reason}")
     return Draft(blocks, tools, calls, reasons)
 
+
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("generator") or print(__doc__)

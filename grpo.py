@@ -24,6 +24,7 @@ Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden 
     >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
     tensor([[-0.5000,  0.5000]])
 """
+
 import inspect
 import math
 from dataclasses import dataclass, field
@@ -37,19 +38,23 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from plumbing import distributed
-from rollout import Rollout, left_pad
+from plumbing.padding import left_pad
+from rollout import Rollout
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
 CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
+
 
 def option(default, help: str, paper: str = "", choices: str = ""):
     """A dataclass field with its meaning, the paper's value and what there is, for `--help`."""
     choices = choices.split() or None
     return field(default=default, metadata={"help": help, "paper": paper, "choices": choices})
 
+
 @dataclass
 class GRPOConfig:
     """The settings of one GRPO step."""
+
     lr: float = option(1e-6, "learning rate of AdamW", "1e-6, Table 4")
     weight_decay: float = option(1e-2, "weight decay of AdamW", "1e-2, Table 4")
     beta: float = option(1e-2, "weight of the KL; 0: no reference model", "1e-2, Table 4")
@@ -57,8 +62,9 @@ class GRPOConfig:
     clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
     loss: str = option("grpo", "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
     scale: str = option("group", "whose std divides the advantages", "group", "group batch none")
-    kl: str = option("k3", "the KL's estimate; unbiased: k3 times the ratio", "not given",
-                     "k3 unbiased")
+    kl: str = option(
+        "k3", "the KL's estimate; unbiased: k3 times the ratio", "not given", "k3 unbiased"
+    )
     truncated: str = option("keep", "completions cut off at the limit", "not given", "keep mask")
     updates: int = option(1, "optimizer steps on one batch", "1")
     temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
@@ -67,6 +73,7 @@ class GRPOConfig:
     micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
     checkpointing: str = option("off", "on: less memory, slower updates", "", "off on")
     shard: str = option("off", "on: share the trained weights out (torchrun)", "", "off on")
+
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     """Rewards minus the group's mean, over std + 1e-4 of group or batch, or 1.  (N, G) -> (N, G)
@@ -80,8 +87,10 @@ def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
     divisor = {"group": variance.sqrt() + EPS, "batch": rewards[scored].std() + EPS, "none": 1.0}
     return (centred / divisor[scale]).float()  # GRPO
 
-def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature: float,
-                   shared: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+
+def token_logprobs(
+    model: PreTrainedModel, rollouts: list[Rollout], temperature: float, shared: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probability, entropy (nats, no gradient), completion mask of each token; all (R, C)."""
     device = model.device
     ids = pad_sequence([torch.tensor(r.completion, dtype=int) for r in rollouts], True).to(device)
@@ -89,19 +98,28 @@ def token_logprobs(model: PreTrainedModel, rollouts: list[Rollout], temperature:
     mask = torch.arange(ids.shape[1], device=device) < lengths[:, None]
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
         cache_name = _cache_name(model) if shared else ""
-        hidden = (_hidden_shared(model, rollouts, ids, mask, cache_name) if cache_name
-                  else _hidden_plain(model, rollouts, ids, mask))
+        hidden = (
+            _hidden_shared(model, rollouts, ids, mask, cache_name)
+            if cache_name
+            else _hidden_plain(model, rollouts, ids, mask)
+        )
     logps, entropies = _logps(model.get_output_embeddings(), hidden[mask], ids[mask], temperature)
     zeros = torch.zeros(mask.shape, device=device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropies), mask
+
 
 def _hidden_plain(model, rollouts, ids, mask) -> torch.Tensor:
     """(R, C, E): the hidden states that predict each completion token; one row each."""
     prompts, prompt_mask, _ = left_pad([r.prompt for r in rollouts], model.device)
     both = torch.cat([prompt_mask, mask], 1)
-    hidden = model.base_model(input_ids=torch.cat([prompts, ids], 1), attention_mask=both,
-                              position_ids=(both.cumsum(1) - 1).clamp(min=0), use_cache=False)
-    return hidden.last_hidden_state[:, prompts.shape[1] - 1:-1]
+    hidden = model.base_model(
+        input_ids=torch.cat([prompts, ids], 1),
+        attention_mask=both,
+        position_ids=(both.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    )
+    return hidden.last_hidden_state[:, prompts.shape[1] - 1 : -1]
+
 
 def _cache_name(model: PreTrainedModel) -> str:
     """What the forward calls its cache (that differs by version); "" if prompts cannot be shared:
@@ -110,10 +128,12 @@ def _cache_name(model: PreTrainedModel) -> str:
     takes = inspect.signature(model.base_model.forward).parameters
     fit = "position_ids" in takes and all(
         type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers more
-        for layer in DynamicCache(config=model.config).layers)
+        for layer in DynamicCache(config=model.config).layers
+    )
     dropped = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     names = [name for name in ("cache", "past_key_values") if name in takes]
     return names[0] if names and fit and not dropped and not distributed.is_sharded(model) else ""
+
 
 def _hidden_shared(model, rollouts, ids, mask, cache_name: str) -> torch.Tensor:
     """The same, with each distinct prompt forwarded once."""
@@ -128,26 +148,37 @@ def _hidden_shared(model, rollouts, ids, mask, cache_name: str) -> torch.Tensor:
         return first
     cache.batch_select_indices(of_row)  # the gradient flows back through the copies
     both = torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]
-    positions = (both.cumsum(1) - 1)[:, prompts.shape[1]:]
+    positions = (both.cumsum(1) - 1)[:, prompts.shape[1] :]
     rest = forward(input_ids=ids[:, :-1], attention_mask=both, position_ids=positions)
     return torch.cat([first, rest.last_hidden_state], 1)
 
+
 def _logps(head, hidden: torch.Tensor, ids: torch.Tensor, temperature: float) -> tuple:
     """Of M tokens, (M, E), (M,): log-probabilities and entropies, (M,), a chunk at a time."""
+
     def of_chunk(hidden, ids):
         logps = (head(hidden).float() / temperature).log_softmax(-1)
         with torch.no_grad():
             entropy = -(logps.exp() * logps).sum(-1)
         return logps.gather(-1, ids[:, None])[:, 0], entropy
+
     size = max(1, CHUNK // head.weight.shape[0])
     if len(ids) <= size:
         return of_chunk(hidden, ids)
-    parts = [checkpoint(of_chunk, h, i, use_reentrant=False)
-             for h, i in zip(hidden.split(size), ids.split(size))]
+    parts = [
+        checkpoint(of_chunk, h, i, use_reentrant=False)
+        for h, i in zip(hidden.split(size), ids.split(size))
+    ]
     return tuple(map(torch.cat, zip(*parts)))
 
-def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
-               advantage: torch.Tensor, cfg: GRPOConfig) -> tuple[torch.Tensor, ...]:
+
+def token_loss(
+    logps: torch.Tensor,
+    old: torch.Tensor,
+    ref: torch.Tensor | None,
+    advantage: torch.Tensor,
+    cfg: GRPOConfig,
+) -> tuple[torch.Tensor, ...]:
     """Loss, KL and "was clipped" of each token; advantage (R,), all else (R, C)."""
     A = advantage[:, None]
     ratio = (logps - old).exp()
@@ -157,37 +188,52 @@ def token_loss(logps: torch.Tensor, old: torch.Tensor, ref: torch.Tensor | None,
     loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * weight * kl  # GRPO
     return loss, kl.detach(), clipped * A < ratio * A
 
-def reduce(per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
-           ) -> torch.Tensor:
+
+def reduce(
+    per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
+) -> torch.Tensor:
     """These rows' part of the batch's loss; it has `rows` rows, the kept ones `tokens` tokens."""
     per_row = (per_token * mask).sum(1)
-    return {"grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
-            "dapo": per_row.sum() / tokens,  # mean of all tokens
-            "dr_grpo": per_row.sum() / (rows * cfg.max_new_tokens)}[cfg.loss]  # a constant
+    return {
+        "grpo": (per_row / mask.sum(1).clamp(min=1)).sum() / rows,  # GRPO: mean of row means
+        "dapo": per_row.sum() / tokens,  # mean of all tokens
+        "dr_grpo": per_row.sum() / (rows * cfg.max_new_tokens),
+    }[cfg.loss]  # a constant
 
-def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.Tensor,
-             cfg: GRPOConfig, reference: PreTrainedModel | None = None,
-             old: dict[int, torch.Tensor] | None = None) -> tuple[dict, dict]:
+
+def backward(
+    model: PreTrainedModel,
+    rollouts: list[Rollout],
+    advantage: torch.Tensor,
+    cfg: GRPOConfig,
+    reference: PreTrainedModel | None = None,
+    old: dict[int, torch.Tensor] | None = None,
+) -> tuple[dict, dict]:
     """Add the gradient of the batch's loss to the model, however it is split into micro-batches.
 
     advantage (R,).  `old`: row -> log-probabilities before the first update, (length,), or None.
     Returns the loss, and sums over the tokens that were used (kl, entropy, clipped, tokens); and
     `old` for a further update on these rollouts.
     """
-    kept = [i for i, r in enumerate(rollouts)
-            if r.completion and (r.finished or cfg.truncated == "keep")]
+    kept = [
+        i
+        for i, r in enumerate(rollouts)
+        if r.completion and (r.finished or cfg.truncated == "keep")
+    ]
     rows, tokens = len(rollouts), sum(len(rollouts[i].completion) for i in kept)
     own, seen = distributed.own([r.prompt for r in rollouts]), {}  # all, where there is one process
     used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
     sums = dict.fromkeys(["loss", "kl", "entropy", "clipped", "tokens"], 0.0)
-    batches = [used[i:i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)]
+    batches = [used[i : i + cfg.micro_batch] for i in range(0, len(used), cfg.micro_batch)]
     # Sharded layers need all processes: one that is done goes on with a row of no tokens.
     batches = distributed.in_step(model, batches, [rows])
     rollouts, advantage = [*rollouts, Rollout(rollouts[0].prompt, [], True)], pad(advantage, (0, 1))
     for chosen in batches:
         part, ref = [rollouts[i] for i in chosen], None
         logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
-        seen.update({i: row[:len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)})
+        seen.update(
+            {i: row[: len(r.completion)] for i, row, r in zip(chosen, logps.detach(), part)}
+        )
         before = pad_sequence([(old or seen)[i] for i in chosen], True)
         if reference is not None:
             with torch.no_grad():
@@ -195,14 +241,25 @@ def backward(model: PreTrainedModel, rollouts: list[Rollout], advantage: torch.T
         per_token, kl, clipped = token_loss(logps, before, ref, advantage[chosen].to(logps), cfg)
         loss = reduce(per_token, mask, cfg, rows, tokens)
         loss.backward()
-        for name, value in (("loss", loss), ("kl", kl[mask]), ("entropy", entropy),
-                            ("clipped", clipped[mask]), ("tokens", mask)):
+        for name, value in (
+            ("loss", loss),
+            ("kl", kl[mask]),
+            ("entropy", entropy),
+            ("clipped", clipped[mask]),
+            ("tokens", mask),
+        ):
             sums[name] += value.sum().item()
     return sums, old or seen  # the first update is measured against itself: ratio 1
 
-def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: list[Rollout],
-         rewards: torch.Tensor, cfg: GRPOConfig, reference: PreTrainedModel | None = None
-         ) -> dict[str, float]:
+
+def step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    rollouts: list[Rollout],
+    rewards: torch.Tensor,
+    cfg: GRPOConfig,
+    reference: PreTrainedModel | None = None,
+) -> dict[str, float]:
     """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics.
 
     Raises ValueError if there is a KL to pay (beta > 0), but no reference model.
@@ -215,8 +272,9 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
         while sums is None:
             optimizer.zero_grad(set_to_none=True)
             try:
-                sums, old = distributed.together(backward, model, rollouts, A.flatten(), cfg,
-                                                 reference, old)
+                sums, old = distributed.run_collective(
+                    backward, model, rollouts, A.flatten(), cfg, reference, old
+                )
             except torch.OutOfMemoryError:  # no split changes the sum, so a finer one will do
                 if cfg.micro_batch == 1 or distributed.is_sharded(model):  # the others wait
                     raise
@@ -228,13 +286,21 @@ def step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, rollouts: lis
             break
         optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
-    return {"reward": rewards.nanmean().item(), "loss": sums["loss"], "grad_norm": norm,
-            "skipped": float(skipped), "entropy": sums["entropy"] / tokens,
-            "kl": sums["kl"] / tokens, "clip_share": sums["clipped"] / tokens,
-            "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
-            "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
-            "length": sum(len(r.completion) for r in rollouts) / len(rollouts)}
+    return {
+        "reward": rewards.nanmean().item(),
+        "loss": sums["loss"],
+        "grad_norm": norm,
+        "skipped": float(skipped),
+        "entropy": sums["entropy"] / tokens,
+        "kl": sums["kl"] / tokens,
+        "clip_share": sums["clipped"] / tokens,
+        "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
+        "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
+        "length": sum(len(r.completion) for r in rollouts) / len(rollouts),
+    }
+
 
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("grpo") or print(__doc__)

@@ -19,6 +19,7 @@ One raw example: a task that the Solver gets right in k of 8 tries is worth r_di
     >>> [round(r_diff(k / 8, 8), 4) for k in (0, 1, 2, 6, 7, 8)]
     [0.0, 0.5813, 1.0, 1.0, 0.5813, 0.1142]
 """
+
 import math
 import re
 from contextlib import suppress
@@ -41,9 +42,11 @@ EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this for each call too ma
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
 PLACEHOLDERS = ("tool_name", "argument_name", "begin with <think>")  # forms, last words of prompts
 
+
 @dataclass(frozen=True)
 class GeneratorReward:
     """The parts of R_G, each in [0, 1]."""
+
     fmt: float
     valid: float
     diff: float = 0.0
@@ -54,8 +57,10 @@ class GeneratorReward:
         """R_G."""
         return self.fmt + self.valid + (self.diff + self.sem) / 2  # Sec. 3.2.1
 
-def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
-                     ) -> GeneratorReward:
+
+def generator_reward(
+    draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: int = 1
+) -> GeneratorReward:
     """R_G of a completion.  A placeholder or an echo of generator.SYSTEM as question gets 0 for
     all, as in the released code.
 
@@ -66,9 +71,11 @@ def generator_reward(draft: Draft, diff: float = 0.0, sem: float = 0.0, copies: 
         return GeneratorReward(0.0, 0.0)
     return GeneratorReward(r_fmt(draft), r_valid(draft) / copies, diff / copies, sem / copies)
 
+
 def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
     """A third each: all four blocks, the menu parses, the answer parses; 0 without the first."""
     return (all(draft.blocks.values()) + (draft.tools is not None) + (draft.calls is not None)) / 3
+
 
 def r_valid(draft: Draft) -> float:
     """Tool in the menu, required arguments given, values in the question; mean over gold calls."""
@@ -80,6 +87,7 @@ def r_valid(draft: Draft) -> float:
         scores.append(W_TOOL * known + W_ARGUMENTS * complete + W_VALUES * found)  # Eq. (2)
     return sum(scores) / len(scores) if scores else 0.0
 
+
 def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
     """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 at p = 0.
 
@@ -90,23 +98,29 @@ def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
         return 0.0
     return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2)) if form == "band" else float(p == edge)
 
+
 def r_sem(logits: torch.Tensor) -> list[float]:
     """The judge's expected score, brought to [0, 1]; from logits of the digits 1 to 5, (N, 5)."""
     score = (logits.softmax(-1) * torch.arange(1, 6, device=logits.device)).sum(-1)
     return ((score - 1) / 4).tolist()  # Sec. 3.2.1
+
 
 def is_placeholder(question: str) -> bool:
     """Whether a question is empty, nearly so, or a piece of the prompt."""
     text = question.strip().lower()
     return len(text) < 8 or text in SYSTEM.lower() or any(phrase in text for phrase in PLACEHOLDERS)
 
+
 _NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
 fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
 NUMBER_WORDS = dict(zip(_NAMES.split(), map(str, [*range(20), *range(20, 100, 10)])))
 _NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+[.,][0-9]+"  # 1,000.50 or 5.5
 # In this order: a number with its sign, commas and point; a negative whole number; a plain word.
-_WORD = re.compile(rf"(?<!\w)(?<![0-9][.,])-?(?:{_NUMBER})(?![.,]?[0-9])|(?<!\w)-[0-9]+"
-                   r"|[^\W_]+(?:(?<=[^\W\d_])[+#]+(?!\w))?")  # C is not in "C++"
+_WORD = re.compile(
+    rf"(?<!\w)(?<![0-9][.,])-?(?:{_NUMBER})(?![.,]?[0-9])|(?<!\w)-[0-9]+"
+    r"|[^\W_]+(?:(?<=[^\W\d_])[+#]+(?!\w))?"
+)  # C is not in "C++"
+
 
 @lru_cache(maxsize=64)
 def words(text: str, split: bool = False) -> str:
@@ -121,9 +135,11 @@ def words(text: str, split: bool = False) -> str:
         text = re.sub(r"(?<![0-9.,])([0-9]+)[.,]([0-9]+)(?![.,]?[0-9])", r"\1 \2", text)
     return f" {' '.join(map(_spelling, _WORD.findall(text)))} "
 
+
 def _spelling(word: str) -> str:
     word = re.sub(r",(?=[0-9]{3}(?![0-9]))", "", word).replace(",", ".")
     return NUMBER_WORDS.get(word, word.rstrip("0").rstrip(".") if "." in word else word)
+
 
 def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
     """Whether a value stands in the question, as whole words; Booleans and null need not.
@@ -137,12 +153,17 @@ def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
     with suppress(ValueError):  # what reads as a number may be spelled like one
         spellings |= {f"{float(str(value)):.15g}", f"{float(str(value)):,.15g}".replace(",", " ")}
     # Three blanks: two words or more.  The value "14:30" also stands in a question's "14.30".
-    return any(w in words(question) or w.count(" ") > 2 and w in words(question, split=True)
-               for w in map(words, spellings) if w.strip())
+    return any(
+        w in words(question) or w.count(" ") > 2 and w in words(question, split=True)
+        for w in map(words, spellings)
+        if w.strip()
+    )
+
 
 @dataclass(frozen=True)
 class SolverReward:
     """The parts of R_S, each in [0, 1]."""
+
     fmt: float
     acc: float
 
@@ -151,10 +172,12 @@ class SolverReward:
         """R_S."""
         return self.fmt + self.acc  # Sec. 3.4
 
+
 def solver_reward(answer: Answer, gold: list[Call]) -> SolverReward:  # Sec. 3.4
     """R_S of an answer.  Without a <think> block r_acc is 0, as in the released code."""
     fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * bool(answer.calls)
     return SolverReward(fmt, r_acc(answer.calls, gold) if answer.think else 0.0)
+
 
 def r_acc(predicted: list[Call], gold: list[Call]) -> float:  # Sec. 3.4
     """Mean over gold calls of the best unused prediction's score, divided for calls too many."""
@@ -167,6 +190,7 @@ def r_acc(predicted: list[Call], gold: list[Call]) -> float:  # Sec. 3.4
     extra = max(0, len(predicted) - len(gold))
     return sum(scores) / len(gold) / (1 + EXTRA_CALL * extra) if gold else 0.0
 
+
 def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
     """.2 name + .3 F1 of argument names + .5 share of equal values among the common names."""
     common = predicted.arguments.keys() & gold.arguments.keys()
@@ -175,6 +199,7 @@ def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
     equal = sum(same_value(predicted.arguments[k], gold.arguments[k]) for k in common)
     values = equal / len(common) if common else float(total == 0)
     return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
+
 
 def same_value(a: Any, b: Any) -> bool:
     """Equal for r_acc: "5" = 5, "5.0" = 5.0, text but for its blanks.  p and eval are stricter."""
@@ -185,15 +210,19 @@ def same_value(a: Any, b: Any) -> bool:
         return x == y or abs(x - y) <= 1e-9
     return str(a).split() == str(b).split()
 
+
 def _number(value: int | float | str) -> int | float | None:
     if not isinstance(value, str):
         return value if abs(value) < 1e308 else None
     return float(value) if re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,15})?\s*", value) else None
 
+
 def means(parts: list) -> dict[str, float]:
     """The mean of each named part of some rewards."""
     return {f.name: sum(getattr(p, f.name) for p in parts) / len(parts) for f in fields(parts[0])}
 
+
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("rewards") or print(__doc__)

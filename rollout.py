@@ -11,7 +11,7 @@ same greedy ids.  The hand-written one is faster: the samples of a prompt share 
 
 The model's own forward is used as it is; only its attention function is exchanged, through the
 interface that transformers has for that.  What is sampled is what is trained on: temperature only,
-no top-k, no top-p, and the end token is part of the completion.  Chance comes in as `draws`
+no top-k, no top-p, and the end token is part of the completion.  Chance comes in as `uniforms`
 (N, G, T), a number in [0, 1) for each token, so it does not matter who shares a batch.
 
 Letters in shapes: N prompts, G samples a prompt, R = N * G rows (all three shrink), P prompt width,
@@ -22,37 +22,35 @@ One raw example, of two groups of two rows: the second group has ended, and leav
     >>> _survivors(torch.tensor([True, True, False, False]), group=2)
     (tensor([0]), tensor([[0, 1]]))
 """
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
-UNSERVED = ("the hand-written rollout serves models whose every layer is plain attention (no short "
-            "window, soft cap, sink), and this one is not: use --sampler hf")
+from errors import UnusableModel
+from plumbing.padding import left_pad
+
+UNSERVED = (
+    "the hand-written rollout serves models whose every layer is plain attention (no short "
+    "window, soft cap, sink), and this one is not: use --sampler hf"
+)
 LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
-SPAN = 128  # choose() first draws a span of so many ids, then an id in it
+SPAN = 128  # choose() first uniforms a span of so many ids, then an id in it
 BLOCK = {"cpu": 1, "cuda": 64}  # slots looked at grow by so many: a CUDA graph has a fixed shape
+
 
 @dataclass(frozen=True)
 class Rollout:
     """One completion: ids of its prompt, its own (end id included), whether it met an end id."""
+
     prompt: list[int]
     completion: list[int]
     finished: bool
 
-class UnusableModel(ValueError):
-    """The model cannot be found, read, or served; the message says what to do."""
-
-def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Ids, mask (True: a real token) and positions, all (N, P), padded on the left."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
-    lengths = torch.tensor([len(p) for p in prompts], device=device)
-    positions = torch.arange(width, device=device) - (width - lengths)[:, None]
-    return ids, positions >= 0, positions.clamp(min=0)
 
 class GroupCache:
     """Keys and values of N prompts, each stored once, and of the G rows that continue each."""
@@ -76,8 +74,9 @@ class GroupCache:
         causal = self.mask.new_ones(P, P).tril()
         itself = causal.triu()  # so that padding has something to attend to
         allowed = (causal & self.mask[:, None]) | itself
-        return F.scaled_dot_product_attention(q, k, v, allowed[:, None], scale=scale,
-                                              enable_gqa=True).transpose(1, 2)
+        return F.scaled_dot_product_attention(
+            q, k, v, allowed[:, None], scale=scale, enable_gqa=True
+        ).transpose(1, 2)
 
     def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store a token a row, attend to all before.  q (R, H, 1, D), k and v (R, K, 1, D)."""
@@ -85,14 +84,14 @@ class GroupCache:
         (prompt_k, prompt_v), (own_k, own_v) = self.prompt[layer], self.own[layer]
         own_k.index_copy_(4, self.slot, by_group(k).mT)
         own_v.index_copy_(3, self.slot, by_group(v))
-        own_k, own_v = own_k[..., :self.width], own_v[..., :self.width, :]
+        own_k, own_v = own_k[..., : self.width], own_v[..., : self.width, :]
         N, K, D, P = prompt_k.shape
         q = by_group(q.reshape(len(q), K, -1, D) * scale)  # (N, K, G, h, D)
         # The rows of a group are queries of one product: the prompt's keys are read once.
         to_prompt = q.reshape(N, K, -1, D) @ prompt_k  # (N, K, G * h, P)
         to_own = q @ own_k  # (N, K, G, h, width)
         scores = torch.cat([to_prompt, to_own.flatten(2, 3)], -1).float()
-        scores += self.hide[:, None, None, :P + self.width]
+        scores += self.hide[:, None, None, : P + self.width]
         shares = scores.softmax(-1).to(q.dtype)
         out = (shares[..., :P] @ prompt_v).view(q.shape)
         out += shares[..., P:].unflatten(2, q.shape[2:4]) @ own_v
@@ -105,20 +104,39 @@ class GroupCache:
         self.prompt = {i: (k[groups], v[groups]) for i, (k, v) in self.prompt.items()}
         self.own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
 
-def _attention(module, query, key, value, attention_mask, scaling=None, group_cache=None,
-               sliding_window=None, softcap=None, s_aux=None, **_):
+
+def _attention(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    group_cache=None,
+    sliding_window=None,
+    softcap=None,
+    s_aux=None,
+    **_,
+):
     """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
     again = group_cache is not None and module.layer_idx in group_cache.prompt
-    if (group_cache is None  # layers that do not pass it on
-            or again and query.shape[2] > 1  # a layer that attends twice
-            or softcap or s_aux is not None or value.shape != key.shape  # s_aux: attention sinks
-            or (sliding_window and sliding_window < group_cache.hide.shape[1])):
+    if (
+        group_cache is None  # layers that do not pass it on
+        or again
+        and query.shape[2] > 1  # a layer that attends twice
+        or softcap
+        or s_aux is not None
+        or value.shape != key.shape  # s_aux: attention sinks
+        or (sliding_window and sliding_window < group_cache.hide.shape[1])
+    ):
         raise UnusableModel(UNSERVED)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = group_cache.decode if again else group_cache.prefill
     return attend(module.layer_idx, query, key, value, scale), None
 
+
 AttentionInterface.register("group_cache", _attention)
+
 
 class Decode:
     """The model's step by one token a row; on a GPU captured once a shape, then replayed."""
@@ -141,8 +159,12 @@ class Decode:
         return self.replay() if self.replay else self._forward()
 
     def _forward(self) -> torch.Tensor:
-        return self.model(input_ids=self.token, position_ids=self.position, use_cache=False,
-                          group_cache=self.cache).logits[:, -1]
+        return self.model(
+            input_ids=self.token,
+            position_ids=self.position,
+            use_cache=False,
+            group_cache=self.cache,
+        ).logits[:, -1]
 
     def _captured(self) -> Callable[[], torch.Tensor]:
         """The same as a CUDA graph: one launch instead of hundreds."""
@@ -155,6 +177,7 @@ class Decode:
         with torch.cuda.graph(graph):
             logits = self._forward()
         return lambda: graph.replay() or logits  # replay() itself returns None
+
 
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
@@ -170,27 +193,52 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(attention)
         model.train(training)
 
+
 @torch.inference_mode()
-def sample(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-           temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
-           ) -> list[Rollout]:
+def sample(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    group: int,
+    max_new_tokens: int,
+    temperature: float,
+    end: list[int],
+    uniforms: torch.Tensor,
+    max_rows: int = 256,
+) -> list[Rollout]:
     """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy."""
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
     size, done = max(1, max_rows // group), {}
     with rollout_mode(model):
-        for chosen in (by_length[i:i + size] for i in range(0, len(prompts), size)):
-            batch = _sample_batch(model, [prompts[i] for i in chosen], group, max_new_tokens,
-                                  temperature, end, draws[chosen])
-            done.update({i: batch[j * group:(j + 1) * group] for j, i in enumerate(chosen)})
+        for chosen in (by_length[i : i + size] for i in range(0, len(prompts), size)):
+            batch = _sample_batch(
+                model,
+                [prompts[i] for i in chosen],
+                group,
+                max_new_tokens,
+                temperature,
+                end,
+                uniforms[chosen],
+            )
+            done.update({i: batch[j * group : (j + 1) * group] for j, i in enumerate(chosen)})
     return [rollout for i in range(len(prompts)) for rollout in done[i]]
 
-def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws):
+
+def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, uniforms):
     look_every = LOOK_EVERY[model.device.type]
     ids, mask, positions = left_pad(prompts, model.device)
-    ends, draws = torch.tensor(end, device=model.device), draws.flatten(0, 1).to(model.device)
+    ends, uniforms = torch.tensor(end, device=model.device), uniforms.flatten(0, 1).to(model.device)
     cache = GroupCache(mask, group, max_new_tokens)
-    logits = model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1,
-                   group_cache=cache).logits[:, -1].repeat_interleave(group, 0)  # (R, V)
+    logits = (
+        model(
+            input_ids=ids,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=1,
+            group_cache=cache,
+        )
+        .logits[:, -1]
+        .repeat_interleave(group, 0)
+    )  # (R, V)
     if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:  # another attention
         raise UnusableModel(UNSERVED)
     decode = Decode(model, cache)
@@ -199,7 +247,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws
     written = torch.full((len(rows), max_new_tokens), -1, device=model.device)  # -1: nothing
     alive = torch.ones_like(rows, dtype=torch.bool)
     for t in range(max_new_tokens):
-        token = choose(logits, temperature, draws[rows, t])  # (R,)
+        token = choose(logits, temperature, uniforms[rows, t])  # (R,)
         written[rows, t] = torch.where(alive, token, -1)
         alive &= ~torch.isin(token, ends)
         if t + 1 == max_new_tokens or (t % look_every == 0 and not alive.any()):
@@ -214,6 +262,7 @@ def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, draws
     completions = [[i for i in row if i >= 0] for row in written.tolist()]
     return [Rollout(prompts[r // group], c, c[-1] in end) for r, c in enumerate(completions)]
 
+
 def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Groups (N,) and their members (N, G) to go on with, if a quarter of the rows can go."""
     table = alive.view(-1, group)
@@ -222,6 +271,7 @@ def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Ten
         return None
     living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)
     return groups, living_first[:, :width]
+
 
 def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> torch.Tensor:
     """One id a row, (R, V) -> (R,): of the probabilities, laid end to end, that at `drawn` (R,).
@@ -245,33 +295,50 @@ def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> tor
     place = torch.searchsorted(within, share.clamp(0, 1 - 1e-12) * within[:, -1:], right=True)
     return (span * SPAN + place)[:, 0].clamp(max=V - 1)
 
+
 @torch.inference_mode()
-def sample_hf(model: PreTrainedModel, prompts: list[list[int]], group: int, max_new_tokens: int,
-              temperature: float, end: list[int], draws: torch.Tensor, max_rows: int = 256
-              ) -> list[Rollout]:
+def sample_hf(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    group: int,
+    max_new_tokens: int,
+    temperature: float,
+    end: list[int],
+    uniforms: torch.Tensor,
+    max_rows: int = 256,
+) -> list[Rollout]:
     """The same through `model.generate`: slower, for every model of transformers."""
     rollouts, size, training = [], max(1, max_rows // group), model.training
     model.eval()
     for first in range(0, len(prompts), size):
-        batch = [p for p in prompts[first:first + size] for _ in range(group)]
+        batch = [p for p in prompts[first : first + size] for _ in range(group)]
         ids, mask, _ = left_pad(batch, model.device)
-        drawn = draws[first:first + size].flatten(0, 1).to(model.device)
+        drawn = uniforms[first : first + size].flatten(0, 1).to(model.device)
 
         def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
             token = choose(logits, temperature, drawn[:, so_far.shape[1] - ids.shape[1]])
             return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
 
-        out = model.generate(input_ids=ids, attention_mask=mask.long(), eos_token_id=end,
-                             max_new_tokens=max_new_tokens, pad_token_id=end[0], do_sample=False,
-                             repetition_penalty=1.0, logits_processor=[only_ours])
-        for prompt, row in zip(batch, out[:, ids.shape[1]:].tolist()):
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            eos_token_id=end,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=end[0],
+            do_sample=False,
+            repetition_penalty=1.0,
+            logits_processor=[only_ours],
+        )
+        for prompt, row in zip(batch, out[:, ids.shape[1] :].tolist()):
             stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
             rollouts.append(Rollout(prompt, row[:stop], row[stop - 1] in end))
     model.train(training)
     return rollouts
 
+
 SAMPLERS = {"hand": sample, "hf": sample_hf}
 
 if __name__ == "__main__":
-    from exercises.demos import demo
+    from scripts.demos import demo
+
     demo("rollout") or print(__doc__)

@@ -9,10 +9,12 @@ One raw example of a completion (for the line breaks see SYSTEM), and the comman
     <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
     python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
 """
+
 import json
 from dataclasses import dataclass
 
-from ast_match import Call, Malformed, Tool, last_block, parse_value, to_calls
+from ast_match import Call, Tool, last_block, parse_value, to_calls
+from errors import Malformed
 from generator import Task
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
@@ -30,30 +32,40 @@ JUDGE_SYSTEM = """You rate tasks for a tool-calling assistant. A good task has a
 request, a sensible menu, and an answer that follows from the request alone. Rate from 1 (useless) \
 to 5 (excellent). Reply with one digit."""
 
+
 @dataclass(frozen=True)
 class Answer:
     """What could be read of a completion; `reason` names why `calls` is empty, or is None."""
+
     think: bool  # a <think> block that is not blank
     tag: bool  # a <tool_call_answer> block that is not blank
     parsed: bool  # its text could be read
     calls: list[Call]
     reason: str | None
 
+
 def prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for the calls; the gold ones are not in them."""
-    user = (f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
-            "Begin with <think> and write both blocks.")
+    user = (
+        f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
+        "Begin with <think> and write both blocks."
+    )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
 
 def judge_prompt(task: Task) -> list[dict[str, str]]:
     """Chat messages that ask for one digit, 1 to 5: how good a task is."""
-    user = (f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
-            f"Answer: {as_json(task.calls)}\n\nReply with one digit from 1 to 5.")
+    user = (
+        f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
+        f"Answer: {as_json(task.calls)}\n\nReply with one digit from 1 to 5."
+    )
     return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": user}]
+
 
 def as_json(items: list[Tool] | list[Call]) -> str:
     """Tools or calls as a prompt shows them."""
     return json.dumps([item.to_json() for item in items], ensure_ascii=False)
+
 
 def parse(completion: str) -> Answer:
     """Read a completion, however broken.  Never raises.
@@ -71,7 +83,9 @@ def parse(completion: str) -> Answer:
         return Answer(think, True, False, [], f"answer: {reason}")
     return Answer(think, True, True, calls, None if calls else "answer: no call")
 
+
 if __name__ == "__main__":
-    from plumbing.ask import main
-    from exercises.demos import demo
+    from scripts.ask import main
+    from scripts.demos import demo
+
     demo("solver") or main()

@@ -3,6 +3,7 @@
 The solution of an exercise is the project's own function, so nothing stands here twice.  Import
 this first: it puts the project's folder on the path.
 """
+
 import copy
 import inspect
 import math
@@ -11,9 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 
 def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoReturn:
     """Print "right" and leave with exit code 0, or print the first input that differs: code 1.
@@ -38,11 +38,13 @@ def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoRetur
     print("right")
     sys.exit(0)
 
+
 def plain(value: Any) -> Any:
     """A tensor, an array, a tuple or a list as a list of plain values; any other value as it is."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return list(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
 
 def same(got: Any, want: Any) -> bool:
     """Equal, numbers up to the last digits of float32."""
@@ -51,6 +53,7 @@ def same(got: Any, want: Any) -> bool:
     if isinstance(want, float) and isinstance(got, (int, float)):
         return math.isclose(got, want, rel_tol=1e-5, abs_tol=1e-6)
     return got == want
+
 
 def text(value: Any) -> str:
     """A plain value as it is shown to the reader."""

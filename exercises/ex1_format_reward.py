@@ -24,22 +24,30 @@ Hint: in a sum, True counts as 1.
 
     python exercises/ex1_format_reward.py
 """
+
 from itertools import product
 
 from check import check  # first: it lets Python find the project
 
-import generator
 import rewards
 from ast_match import Call, Tool
 from generator import BLOCKS, Draft
+
 
 def r_fmt(draft: Draft) -> float:
     """The format reward of a completion, 0 to 1."""
     raise NotImplementedError
 
+
 if __name__ == "__main__":
     menu, answer = [Tool("get_rain", "", {}, ())], [Call("get_rain", {})]
-    check(r_fmt, rewards.r_fmt, [
-        (Draft(dict(zip(BLOCKS, texts)), tools, calls),)
-        for *texts, tools, calls in product(*[("some text", None)] * 4, (menu, None),
-                                            (answer, None))])
+    check(
+        r_fmt,
+        rewards.r_fmt,
+        [
+            (Draft(dict(zip(BLOCKS, texts)), tools, calls),)
+            for *texts, tools, calls in product(
+                *[("some text", None)] * 4, (menu, None), (answer, None)
+            )
+        ],
+    )

@@ -24,24 +24,43 @@ without any word, such as "", stands nowhere.
 
     python exercises/ex2_value_grounding.py
 """
+
 import random
 from typing import Any
 
 from check import check  # first: it lets Python find the project
 
 import rewards
-from rewards import words
+
 
 def grounded(value: Any, question: str) -> bool:
     """Whether a value stands in the question, as whole words."""
     raise NotImplementedError
 
+
 if __name__ == "__main__":
     rng, vocabulary = random.Random(0), "a art party part New York two 2 5 15 1,000 -5 5.5".split()
     drawn = [" ".join(rng.choices(vocabulary, k=n)) for n in range(1, 9) for _ in range(25)]
-    check(grounded, rewards.grounded, [
-        (1000, "Pay 1,000 now"), ("art", "a party"), (True, "a party"), (False, "nothing"),
-        (None, "nothing"), (0, "nothing"), (3, "Three trips"), ("", "nothing"), ("!", "Stop!"),
-        ("new york", "To New  York, please"), ("York New", "To New York"), (5, "15 of 25"),
-        (-5, "5 degrees"), (5, "-5 degrees"), (0.5, "0.50 litres"), (5, "5.5 litres"),
-        *((rng.choice(question.split()), rng.choice(drawn)) for question in drawn)])
+    check(
+        grounded,
+        rewards.grounded,
+        [
+            (1000, "Pay 1,000 now"),
+            ("art", "a party"),
+            (True, "a party"),
+            (False, "nothing"),
+            (None, "nothing"),
+            (0, "nothing"),
+            (3, "Three trips"),
+            ("", "nothing"),
+            ("!", "Stop!"),
+            ("new york", "To New  York, please"),
+            ("York New", "To New York"),
+            (5, "15 of 25"),
+            (-5, "5 degrees"),
+            (5, "-5 degrees"),
+            (0.5, "0.50 litres"),
+            (5, "5.5 litres"),
+            *((rng.choice(question.split()), rng.choice(drawn)) for question in drawn),
+        ],
+    )

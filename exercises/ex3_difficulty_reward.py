@@ -21,20 +21,26 @@ Hint: p brought into the band is its edge, or p itself, for which the formula gi
 
     python exercises/ex3_difficulty_reward.py
 """
-import math
+
 import random
 
 from check import check  # first: it lets Python find the project
 
 import rewards
-from rewards import BAND_HIGH, BAND_LOW, SIGMA  # .25, .75, .12
+
 
 def r_diff(p: float, k: int) -> float:
     """The difficulty reward of a task of which the share p of k answers is right, 0 to 1."""
     raise NotImplementedError
 
+
 if __name__ == "__main__":
     rng = random.Random(0)
-    check(r_diff, rewards.r_diff, [
-        *((right / k, k) for k in (8, 4, 16) for right in range(k + 1)),
-        *((rng.random(), rng.choice([4, 8, 16])) for _ in range(100))])
+    check(
+        r_diff,
+        rewards.r_diff,
+        [
+            *((right / k, k) for k in (8, 4, 16) for right in range(k + 1)),
+            *((rng.random(), rng.choice([4, 8, 16])) for _ in range(100)),
+        ],
+    )

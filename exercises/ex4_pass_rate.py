@@ -22,16 +22,19 @@ Hint: the sum of some Booleans is how many of them are true.
 
     python exercises/ex4_pass_rate.py
 """
+
 import random
 
 from check import check  # first: it lets Python find the project
 
 import curate
-from ast_match import Call, exact_match
+from ast_match import Call
+
 
 def pass_rate(answers: list[list[Call]], gold: list[Call]) -> float:
     """The share of answers, each a list of calls, that equal the gold calls."""
     raise NotImplementedError
+
 
 if __name__ == "__main__":
     rng = random.Random(0)
@@ -41,7 +44,14 @@ if __name__ == "__main__":
         return [Call(rng.choice("fg"), {"x": rng.choice([1, 2])}) for _ in range(n)]
 
     f1, f2, g1 = Call("f", {"x": 1}), Call("f", {"x": 2}), Call("g", {"x": 1})
-    check(pass_rate, curate.pass_rate, [
-        ([[f1], [f2], [], [f1, f1]], [f1]), ([[f1, g1], [g1, f1], [f1]], [f1, g1]),
-        ([[f1], [f1]], [f1]), ([[], [g1]], [f1]),
-        *(([calls(n) for _ in range(8)], calls(n)) for n in (1, 2) for _ in range(50))])
+    check(
+        pass_rate,
+        curate.pass_rate,
+        [
+            ([[f1], [f2], [], [f1, f1]], [f1]),
+            ([[f1, g1], [g1, f1], [f1]], [f1, g1]),
+            ([[f1], [f1]], [f1]),
+            ([[], [g1]], [f1]),
+            *(([calls(n) for _ in range(8)], calls(n)) for n in (1, 2) for _ in range(50)),
+        ],
+    )

@@ -24,29 +24,42 @@ may equal it.  A prediction with score 0 is not used up.  Without gold calls r_a
 
     python exercises/ex5_greedy_pairing.py
 """
+
 import random
 
 from check import check  # first: it lets Python find the project
 
 import rewards
 from ast_match import Call
-from rewards import EXTRA_CALL, pair_score  # .25, and the score of one pair
+
 
 def r_acc(predicted: list[Call], gold: list[Call]) -> float:
     """The accuracy of the predicted calls, 0 to 1."""
     raise NotImplementedError
+
 
 if __name__ == "__main__":
     rng = random.Random(0)
 
     def calls(n: int) -> list[Call]:
         """n calls with up to three arguments."""
-        names = ["xyz"[:rng.randint(0, 3)] for _ in range(n)]
+        names = ["xyz"[: rng.randint(0, 3)] for _ in range(n)]
         return [Call(rng.choice("fg"), {name: rng.choice([1, 2]) for name in xyz}) for xyz in names]
 
     f1, f3 = Call("f", {"x": 1}), Call("f", {"x": 3})
     g2, h = Call("g", {"y": 2}), Call("h", {})
-    check(r_acc, rewards.r_acc, [
-        ([g2, f3], [f1, g2]), ([g2, f3, h], [f1, g2]), ([f1, Call("f", {"x": 1})], [f1, f1]),
-        ([f1], [f1, g2]), ([], [f1]), ([f1], []), ([], []), ([h], [f1, h]),
-        *((calls(rng.randint(0, 4)), calls(rng.randint(1, 3))) for _ in range(200))])
+    check(
+        r_acc,
+        rewards.r_acc,
+        [
+            ([g2, f3], [f1, g2]),
+            ([g2, f3, h], [f1, g2]),
+            ([f1, Call("f", {"x": 1})], [f1, f1]),
+            ([f1], [f1, g2]),
+            ([], [f1]),
+            ([f1], []),
+            ([], []),
+            ([h], [f1, h]),
+            *((calls(rng.randint(0, 4)), calls(rng.randint(1, 3))) for _ in range(200)),
+        ],
+    )

@@ -24,20 +24,27 @@ times 1.9 is not 1.9, and the tiny difference is divided by little more than 1e-
 
     python exercises/ex6_advantages.py
 """
-import torch
 
+import torch
 from check import check  # first: it lets Python find the project
 
 import grpo
-from grpo import EPS  # 1e-4
+
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
     """The advantages of N groups of G completions.  (N, G) -> (N, G)"""
     raise NotImplementedError
 
+
 if __name__ == "__main__":
     rng = torch.Generator().manual_seed(0)
-    check(advantages, grpo.advantages, [
-        (torch.tensor([[2.0, 1.0, 1.0, 0.0]]),), (torch.tensor([[0.0, 1.0], [3.0, 1.0]]),),
-        (torch.full((2, 8), 1.9),),
-        *((torch.randint(0, 20, (n, 8), generator=rng) / 10,) for n in range(1, 20))])
+    check(
+        advantages,
+        grpo.advantages,
+        [
+            (torch.tensor([[2.0, 1.0, 1.0, 0.0]]),),
+            (torch.tensor([[0.0, 1.0], [3.0, 1.0]]),),
+            (torch.full((2, 8), 1.9),),
+            *((torch.randint(0, 20, (n, 8), generator=rng) / 10,) for n in range(1, 20)),
+        ],
+    )

@@ -25,29 +25,39 @@ Hint: logps and old are logarithms.  An advantage counts for all tokens of its r
 
     python exercises/ex7_clipped_loss.py
 """
-import torch
 
+import torch
 from check import check  # first: it lets Python find the project
 
 import grpo
 from grpo import GRPOConfig
 
-def clipped_loss(logps: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor, low: float,
-                 high: float) -> torch.Tensor:
+
+def clipped_loss(
+    logps: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
     """The loss of each token, (R, C); advantage (R,), logps and old (R, C) log-probabilities."""
     raise NotImplementedError
+
 
 def wanted(logps, old, advantage, low, high) -> torch.Tensor:
     """The same by the project, without a reference model."""
     cfg = GRPOConfig(clip_low=low, clip_high=high)
     return grpo.token_loss(logps, old, None, advantage, cfg)[0]
 
+
 if __name__ == "__main__":
     rng = torch.Generator().manual_seed(0)
     normal = lambda *shape: torch.randn(shape, generator=rng)
     ratios = torch.tensor([[0.5, 0.9, 1.0, 1.1, 1.5]]).repeat(3, 1).log()
     three = torch.tensor([1.0, -1.0, 0.0])
-    check(clipped_loss, wanted, [
-        (torch.tensor([[1.5], [1.5]]).log(), torch.zeros(2, 1), three[:2], 0.2, 0.2),
-        (ratios, torch.zeros(3, 5), three, 0.2, 0.2), (ratios, ratios, three, 0.2, 0.2),
-        *((normal(4, 3) / 4 - 2, normal(4, 3) / 4 - 2, normal(4), 0.1, 0.3) for _ in range(50))])
+    check(
+        clipped_loss,
+        wanted,
+        [
+            (torch.tensor([[1.5], [1.5]]).log(), torch.zeros(2, 1), three[:2], 0.2, 0.2),
+            (ratios, torch.zeros(3, 5), three, 0.2, 0.2),
+            (ratios, ratios, three, 0.2, 0.2),
+            *((normal(4, 3) / 4 - 2, normal(4, 3) / 4 - 2, normal(4), 0.1, 0.3) for _ in range(50)),
+        ],
+    )

@@ -22,30 +22,42 @@ is a tensor; `cumsum(1)` counts them up to and including each place.
 
     python exercises/ex8_completion_mask.py
 """
+
 from types import SimpleNamespace
 
 import torch
-
 from check import check  # first: it lets Python find the project
 
 from rollout import sample_hf
+
 
 def completion_mask(ids: torch.Tensor, end: list[int]) -> torch.Tensor:
     """Whether each token counts, (R, C) of Booleans; ids (R, C) were sampled, `end` are end ids."""
     raise NotImplementedError
 
+
 def wanted(ids, end) -> torch.Tensor:
     """The same by the project's rollout, of a model that generates just these ids."""
     model = SimpleNamespace(
-        device=torch.device("cpu"), training=False, eval=lambda: None, train=lambda mode: None,
-        generate=lambda input_ids, **_: torch.cat([input_ids, ids], 1))
+        device=torch.device("cpu"),
+        training=False,
+        eval=lambda: None,
+        train=lambda mode: None,
+        generate=lambda input_ids, **_: torch.cat([input_ids, ids], 1),
+    )
     rows, width = ids.shape
     rollouts = sample_hf(model, [[0]] * rows, 1, width, 0, end, torch.rand(rows, 1, width))
     return torch.tensor([[t < len(r.completion) for t in range(width)] for r in rollouts])
 
+
 if __name__ == "__main__":
     rng = torch.Generator().manual_seed(0)
-    check(completion_mask, wanted, [
-        (torch.tensor([[5, 7, 0, 9, 1], [5, 7, 8, 9, 6]]), [0, 1]),
-        (torch.tensor([[0, 0, 5], [5, 0, 0], [5, 5, 0], [5, 5, 5]]), [0]),
-        *((torch.randint(0, 8, (6, 10), generator=rng), end) for end in ([0], [0, 3]) * 10)])
+    check(
+        completion_mask,
+        wanted,
+        [
+            (torch.tensor([[5, 7, 0, 9, 1], [5, 7, 8, 9, 6]]), [0, 1]),
+            (torch.tensor([[0, 0, 5], [5, 0, 0], [5, 5, 0], [5, 5, 5]]), [0]),
+            *((torch.randint(0, 8, (6, 10), generator=rng), end) for end in ([0], [0, 3]) * 10),
+        ],
+    )

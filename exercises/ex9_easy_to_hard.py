@@ -19,6 +19,7 @@ Hint: `sorted` compares tuples by their first item, and by the second where the 
 
     python exercises/ex9_easy_to_hard.py
 """
+
 import random
 
 from check import check  # first: it lets Python find the project
@@ -27,9 +28,11 @@ import curate
 from curate import Candidate
 from generator import Spec
 
+
 def easy_to_hard(p: dict[str, float]) -> list[str]:
     """The ids of tasks in the order of training; `p` maps an id to its share of right answers."""
     raise NotImplementedError
+
 
 def wanted(p) -> list[str]:
     """The same by the project, which is given room for all tasks."""
@@ -37,9 +40,19 @@ def wanted(p) -> list[str]:
     candidates = [Candidate(id, spec, None, p=share) for id, share in p.items()]
     return [c.id for c in curate.select(candidates, 10 * len(candidates))]
 
+
 if __name__ == "__main__":
     rng = random.Random(0)
-    check(easy_to_hard, wanted, [
-        ({"c": 0.125, "b": 0.75, "a": 0.75},), ({"a": 0.125, "b": 1.0},), ({},),
-        *(({f"1-{i:05d}": rng.randint(1, 8) / 8 for i in rng.sample(range(100), n)},)
-          for n in range(1, 25))])
+    check(
+        easy_to_hard,
+        wanted,
+        [
+            ({"c": 0.125, "b": 0.75, "a": 0.75},),
+            ({"a": 0.125, "b": 1.0},),
+            ({},),
+            *(
+                ({f"1-{i:05d}": rng.randint(1, 8) / 8 for i in rng.sample(range(100), n)},)
+                for n in range(1, 25)
+            ),
+        ],
+    )

@@ -10,6 +10,7 @@ iteration, and nothing is chosen by them.  A result, in part:
 
     {"variant": "full", "seed": 0, "accuracy": [0.2, 0.4, ...], "right": {"heldout-0": true, ...}}
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,9 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import eval
-from experiments import report
-from experiments.intervals import aligned, interval
 from generator import sample_spec
+from plumbing import report
+from plumbing.intervals import aligned, interval
 from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
 
@@ -38,8 +39,10 @@ VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
     "shared": ("one model plays both roles", "--weights shared"),
     "nodiff": ("no difficulty reward", "--difficulty none"),
     "cliff": ("hard cliff in place of the soft edge", "--difficulty cliff"),
-    "static": ("static set from the base Generator",
-               f"{ONCE} --generator-steps 0 --candidates 2100 --select 720"),
+    "static": (
+        "static set from the base Generator",
+        f"{ONCE} --generator-steps 0 --candidates 2100 --select 720",
+    ),
     "clean": ("clean tasks written by program", "--tasks runs/clean-tasks.jsonl"),
     "shuffled": ("shuffled order", "--order shuffled"),
     "unverified": ("no cross-verification", "--tau 0"),
@@ -53,12 +56,14 @@ VARIANTS = {  # name -> what it is called in the table, flags of selfplay.py
 }
 T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, by freedom from 1 on
 
+
 def clean_tasks(count: int) -> None:
     """Tasks by program from the training side of tiny's world, as hard as the held-out ones."""
     world = World(random.Random(5), heldout=False, weights=HARD)
     tasks = [world.task(sample_spec(world.rng), f"clean-{i}") for i in range(count)]
     tasks.sort(key=lambda t: (len(t.calls), sum(len(c.arguments) for c in t.calls)))
     write_jsonl(ROOT / "runs/clean-tasks.jsonl", [task.to_json() for task in tasks])
+
 
 def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     """One run, if its result is not there yet; whether it is there now."""
@@ -67,9 +72,14 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
         return True
     flags = VARIANTS[variant][1].split()
     command = [sys.executable, "selfplay.py", "--run", run, "--seed", str(seed), *flags]
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE,
-                          env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
     if done.returncode:
         said = done.stderr.splitlines() or ["it said nothing"]
         print(f"{variant} {seed} ended with exit code {done.returncode}: {said[-1]}", flush=True)
@@ -77,19 +87,34 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     verdicts = report.heldout(ROOT / "runs" / run)
     log = report.log(ROOT / "runs" / run)
     accuracy = [sum(right.values()) / len(right) for right in verdicts.values()]
-    write_whole(path, json.dumps({
-        "variant": variant, "seed": seed, "flags": flags, "commit": report.commit(),
-        "threads": threads,
-        "seconds": sum(line["seconds"] for line in last_lines(log)),
-        "accuracy": accuracy, "right": verdicts[max(verdicts)],
-        "iterations": [iteration(ROOT / "runs" / run, k) for k in verdicts if k]}))
-    print(f"{variant} {seed}, held-out from the base model on: "
-          f"{', '.join(f'{100 * right:.1f}' for right in accuracy)}", flush=True)
+    write_whole(
+        path,
+        json.dumps(
+            {
+                "variant": variant,
+                "seed": seed,
+                "flags": flags,
+                "commit": report.commit(),
+                "threads": threads,
+                "seconds": sum(line["seconds"] for line in last_lines(log)),
+                "accuracy": accuracy,
+                "right": verdicts[max(verdicts)],
+                "iterations": [iteration(ROOT / "runs" / run, k) for k in verdicts if k],
+            }
+        ),
+    )
+    print(
+        f"{variant} {seed}, held-out from the base model on: "
+        f"{', '.join(f'{100 * right:.1f}' for right in accuracy)}",
+        flush=True,
+    )
     return True
+
 
 def last_lines(log: list[dict]) -> list[dict]:
     """The last line of each phase."""
     return list({(line["iteration"], line["phase"]): line for line in log}.values())
+
 
 def iteration(folder: Path, k: int) -> dict[str, dict]:
     """One iteration in numbers: each phase's at its end, the funnel, pass rates, curated tasks."""
@@ -99,10 +124,12 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
         told |= {"funnel": line["funnel"], "p": line["p"]}
     return told | {"tasks": report.curated(folder, k)}
 
+
 def mean_sd(values: list[float]) -> str:
     """A mean and its standard deviation in percent, as text."""
     sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.1f}{sd}"
+
 
 def played(results: Path) -> list[dict]:
     """What is known of each run, by variant and seed."""
@@ -110,15 +137,28 @@ def played(results: Path) -> list[dict]:
     runs = [run for run in runs if run["variant"] in VARIANTS]
     return sorted(runs, key=lambda run: ([*VARIANTS].index(run["variant"]), run["seed"]))
 
+
 def table(results: Path) -> str:
     """Each variant: final accuracy, of hard tasks too, and its difference to the full method."""
     runs = played(results)
     tasks = {task.id: task for task in eval.load_tasks(eval.heldout_file("tiny"))}
-    hard = [id for id, t in tasks.items()
-            if len(t.calls) > 1 or sum(len(c.arguments) for c in t.calls) > 1]
+    hard = [
+        id
+        for id, t in tasks.items()
+        if len(t.calls) > 1 or sum(len(c.arguments) for c in t.calls) > 1
+    ]
     full = {run["seed"]: run for run in runs if run["variant"] == "full"}
-    rows = [["variant", "seeds", "held-out, %", "times the base", "hard tasks, %",
-             "minus full, points", "95 % interval"]]
+    rows = [
+        [
+            "variant",
+            "seeds",
+            "held-out, %",
+            "times the base",
+            "hard tasks, %",
+            "minus full, points",
+            "95 % interval",
+        ]
+    ]
     for variant, (title, _) in VARIANTS.items():
         mine = [run for run in runs if run["variant"] == variant]
         if not mine:
@@ -126,15 +166,28 @@ def table(results: Path) -> str:
         final = [run["accuracy"][-1] for run in mine]
         times = statistics.mean(run["accuracy"][-1] / run["accuracy"][0] for run in mine)
         on_hard = [sum(run["right"][id] for id in hard) / len(hard) for run in mine]
-        minus = [run["accuracy"][-1] - full[run["seed"]]["accuracy"][-1] for run in mine
-                 if run["seed"] in full]
+        minus = [
+            run["accuracy"][-1] - full[run["seed"]]["accuracy"][-1]
+            for run in mine
+            if run["seed"] in full
+        ]
         ends = ""
         if variant != "full" and len(minus) > 1:
             half = T975[min(len(minus) - 2, 8)] * statistics.stdev(minus) / len(minus) ** 0.5
             ends = interval(statistics.mean(minus) - half, statistics.mean(minus) + half, "+")
-        rows.append([title, str(len(mine)), mean_sd(final), f"{times:.2f}", mean_sd(on_hard),
-                     f"{100 * statistics.mean(minus):+.1f}" if minus else "-", ends])
+        rows.append(
+            [
+                title,
+                str(len(mine)),
+                mean_sd(final),
+                f"{times:.2f}",
+                mean_sd(on_hard),
+                f"{100 * statistics.mean(minus):+.1f}" if minus else "-",
+                ends,
+            ]
+        )
     return aligned(rows)
+
 
 def each(results: Path) -> str:
     """Each run: held-out accuracy in percent, and in brackets the arguments of a curated task."""
@@ -143,10 +196,13 @@ def each(results: Path) -> str:
     rows = [["held-out, % (arguments)", *map(report.name, range(most))]]
     for run in runs:
         curated = [{}, *(told["tasks"] for told in run["iterations"])]
-        shown = [f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if tasks else "")
-                 for right, tasks in zip(run["accuracy"], curated)]
+        shown = [
+            f"{100 * right:.1f}" + (f" ({tasks['arguments']:.2f})" if tasks else "")
+            for right, tasks in zip(run["accuracy"], curated)
+        ]
         rows.append([f"{run['variant']} {run['seed']}", *shown, *[""] * (most - len(shown))])
     return aligned(rows)
+
 
 CHANGES = {  # what is told of the iterations -> its value in one of them
     "usable of the Generator's tasks": lambda told: told["generator"]["usable"],
@@ -159,26 +215,34 @@ CHANGES = {  # what is told of the iterations -> its value in one of them
     "zero-advantage groups": lambda told: told["solver"]["zero_advantage_groups"],
 }
 
+
 def dynamics(results: Path) -> str:
     """What changes in five iterations: means over the seeds; '' where none was played."""
     runs = [run for run in played(results) if run["variant"] == "five"]
     if not runs:
         return ""
     ks = range(1, len(runs[0]["accuracy"]))
-    rows = [[f"five iterations, {len(runs)} seeds", *map(report.name, ks)],
-            ["held-out, %", *(f"{100 * statistics.mean(run['accuracy'][k] for run in runs):.1f}"
-                              for k in ks)]]
+    rows = [
+        [f"five iterations, {len(runs)} seeds", *map(report.name, ks)],
+        [
+            "held-out, %",
+            *(f"{100 * statistics.mean(run['accuracy'][k] for run in runs):.1f}" for k in ks),
+        ],
+    ]
     for what, value in CHANGES.items():
         means = (statistics.mean(value(run["iterations"][k - 1]) for run in runs) for k in ks)
         rows.append([what, *(f"{mean:.3g}" for mean in means)])
     return aligned(rows)
 
+
 def main() -> None:
     """Play what is missing, print the tables; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT",
-                        help=", ".join(VARIANTS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "variants", nargs="*", default=list(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS)
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of a run")
@@ -201,6 +265,7 @@ def main() -> None:
             sys.exit(130)
     print(table(a.results), each(a.results), dynamics(a.results), sep="\n")
     sys.exit(not all(there))
+
 
 if __name__ == "__main__":
     main()

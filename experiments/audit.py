@@ -8,6 +8,7 @@ of its argument, and no value of the question is left over.
                                          cancel_order(company="Tora")     wrong: not "at" or "from"
                                          cancel_order()                   wrong: Tora is left over
 """
+
 import re
 
 from ast_match import Call
@@ -16,6 +17,7 @@ from tiny.make import ARGUMENTS, VERBS
 
 # A digit, a capital within a sentence, or one that begins the answer to "Which region?".
 VALUE = re.compile(r"[0-9]|(?:[a-z,] |\?\nUser: )[A-Z]")
+
 
 def is_right(task: Task) -> bool:
     """Whether the gold answer follows from the question."""
@@ -26,17 +28,20 @@ def is_right(task: Task) -> bool:
         for argument, value in call.arguments.items():
             forms = [*ARGUMENTS.get(argument, ()), f"with {argument} {{}}"]
             said = [form.format(value) for form in forms if form.format(value) in left]
-            said += [turn for turn in (f"Assistant: Which {argument}?\nUser: {value}.",)
-                     if turn in left]
+            said += [
+                turn for turn in (f"Assistant: Which {argument}?\nUser: {value}.",) if turn in left
+            ]
             if not said:
                 return False
             left = left.replace(max(said, key=len), "", 1)
     return not VALUE.search(left)
 
+
 def is_asked_for(call: Call, question: str) -> bool:
     """Whether one of the ways of saying a tool's verb and noun is in the question."""
     verb, _, noun = call.name.partition("_")
     return any(f"{way} {noun}" in question.lower() for way in VERBS.get(verb, ()))
+
 
 def share_right(tasks: list[Task]) -> float:
     """The share of tasks whose gold answer is right."""

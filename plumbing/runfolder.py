@@ -11,30 +11,34 @@ each step and each piece of work has a seed of its own.
 
     {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
 """
+
 import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from ast_match import Malformed, plain
-from plumbing.distributed import Lost, first_alone, part_as, whole
+from ast_match import plain
+from errors import Lost, Malformed
+from plumbing.distributed import part_as, rank0_only, whole
 
 try:
     import fcntl
 except ImportError:  # Windows has no such lock
     fcntl = None
 
+
 @contextmanager
-def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
     """Where to write a file or folder; it then gets the name `path`, or rename(it), as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -49,6 +53,7 @@ def becoming(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterat
         delete(part)
         raise OSError(f"{path}: {error}") from None
 
+
 def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_file() or fcntl:  # Windows opens no folder
@@ -56,17 +61,20 @@ def flush(path: Path) -> None:
         os.fsync(opened)
         os.close(opened)
 
+
 def delete(path: Path) -> None:
     """Delete a file or a folder, if it is there."""
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-@first_alone
+
+@rank0_only
 def remove(*paths: Path) -> None:
     """Delete files and folders, by one process of all."""
     for path in paths:
         delete(path)
 
-@first_alone
+
+@rank0_only
 def append(path: Path, item: Any) -> None:
     """Add a line to a JSONL file; it is on the disk when this returns."""
     with open(path, "a", encoding="utf-8") as file:
@@ -74,15 +82,18 @@ def append(path: Path, item: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
 
-@first_alone
+
+@rank0_only
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    with becoming(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
+
 
 def write_jsonl(path: Path, items: Iterable[Any]) -> None:
     """The same, one JSON value a line."""
     write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
+
 
 def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> list:
     """read(line) of each line of a JSONL file.  Raises `Malformed` naming file and line.
@@ -108,6 +119,7 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
             raise Malformed(f"{path}, line {n}: {error}. Mend or delete the line.") from None
     return items
 
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; the system frees the lock of one that died."""
@@ -118,21 +130,25 @@ def locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Malformed(f"{folder} is in use by process {file.read()}. Wait for it or stop it, "
-                            "or name another run with --run NAME.") from None
+            raise Malformed(
+                f"{folder} is in use by process {file.read()}. Wait for it or stop it, "
+                "or name another run with --run NAME."
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
 
 def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], list]) -> list:
     """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
     done = read_jsonl(path, torn=True)
     write_jsonl(path, done)  # without a torn last line
     for n in range(len(done), -(-len(items) // size)):
-        done.append(work(n, items[n * size:(n + 1) * size]))
+        done.append(work(n, items[n * size : (n + 1) * size]))
         append(path, done[-1])
     return [result for piece in done for result in piece]
+
 
 def digest(path: Path) -> str:
     """The start of a file's SHA-256.
@@ -146,6 +162,7 @@ def digest(path: Path) -> str:
             sha.update(block)
     return sha.hexdigest()[:16]
 
+
 def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
     """Keep the state after `step` steps, and the one before it."""
     tensors = {f"model {name}": whole(p.detach()) for name, p in model.named_parameters()}
@@ -153,14 +170,17 @@ def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> Non
         tensors |= {f"optimizer {i} {slot}": whole(x) for slot, x in slots.items()}
     write_step(folder, step, tensors)
 
-@first_alone
+
+@rank0_only
 def write_step(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
     """The writing of `save_step`."""
-    with becoming(folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
-                  ) as part:
+    with atomic_write(
+        folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
+    ) as part:
         save_file(tensors, part)
     for old in sorted(folder.glob("*.safetensors"))[:-2]:
         old.unlink()
+
 
 def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     """Restore the last state that is whole; returns after how many steps it was saved, or 0."""
@@ -183,23 +203,37 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return int(path.stem.split("-")[0])
 
+
 class Log:
     """log.jsonl: a line a step.  What an earlier try wrote from `first` on is dropped."""
+
     told: list[Callable[[dict, int], None]] = []  # trackers, of each line and its number
 
     def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
         self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
         self.step, self.bar, self.shown, self.began = first, None, (), time.time()
-        lines = [line for line in read_jsonl(self.path, torn=True)
-                 if line["step"] < first or not self.where.items() <= line.items()]
+        lines = [
+            line
+            for line in read_jsonl(self.path, torn=True)
+            if line["step"] < first or not self.where.items() <= line.items()
+        ]
         write_jsonl(self.path, lines)
         self.lines = len(lines)
 
     def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
         """From the first step to count - 1, with a bar that shows some of the logged numbers."""
         title = "iteration {iteration} {phase}".format(**self.where)
-        self.bar, self.shown = tqdm(range(self.step, count), title, count, leave=False,
-                                    dynamic_ncols=True, initial=self.step), shown
+        self.bar, self.shown = (
+            tqdm(
+                range(self.step, count),
+                title,
+                count,
+                leave=False,
+                dynamic_ncols=True,
+                initial=self.step,
+            ),
+            shown,
+        )
         for self.step in self.bar:
             yield self.step
 

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
     import rewards
     import solver
     from ast_match import Call, Malformed, exact_match, parse_value
-    from benchmarks.bfcl import parse_python_calls
+    from evals.bfcl import parse_python_calls
 
 GOOD = """<think>hm</think><question>Will it rain in Paris in the next 3 days?</question>
 <available_tools>[{"name": "get_weather", "description": "d", "parameters": {"city": {"type":
@@ -118,7 +118,9 @@ def main() -> None:
             if min(seconds) > 0.05:
                 sys.exit(f"input {n}, {work.__name__}: {min(seconds):.3f} s: {ascii(text[:500])}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{a.count} inputs, slowest {1000 * slowest:.0f} ms, peak memory {peak:.0f} MB", flush=True)
+    print(
+        f"{a.count} inputs, slowest {1000 * slowest:.0f} ms, peak memory {peak:.0f} MB", flush=True
+    )
     if atheris:
         guided(seconds=60)
 

@@ -35,8 +35,9 @@ def content(folder: Path) -> dict[str, str]:
 
 def run(folder: Path, kill_after: float | None = None) -> int:
     """The smoke run in `folder`, killed after some seconds or left to end; its exit code."""
-    with subprocess.Popen(SELFPLAY, cwd=folder, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        SELFPLAY, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             return process.wait(kill_after)
         except subprocess.TimeoutExpired:
@@ -46,8 +47,9 @@ def run(folder: Path, kill_after: float | None = None) -> int:
 
 def main() -> int:
     """Kill, go on, compare; exit code 1 if any run ended differently."""
-    ap = argparse.ArgumentParser(description=__doc__,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--kills", type=int, default=20)
     ap.add_argument("--seed", type=int, default=0)
     a = ap.parse_args()
@@ -73,8 +75,11 @@ def main() -> int:
             code, found = run(folder), content(folder)
             equal += (same := code == 0 and found == wanted)
             differing = [n for n in wanted.keys() | found if wanted.get(n) != found.get(n)]
-            print(f"{i + 1}: killed after {moment:.1f} s, the last file was {last}; "
-                  + ("equal" if same else f"exit {code}, different: {differing}"), flush=True)
+            print(
+                f"{i + 1}: killed after {moment:.1f} s, the last file was {last}; "
+                + ("equal" if same else f"exit {code}, different: {differing}"),
+                flush=True,
+            )
     print(f"{equal} of {a.kills} runs ended like the one that was not killed")
     return int(equal < a.kills)
 

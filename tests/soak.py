@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import selfplay
-from plumbing import play
+from plumbing import cli
 
 
 def resident() -> float:
@@ -45,9 +45,17 @@ def main() -> int:
     selfplay.Run.evaluate = and_look
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        sys.argv = ["selfplay.py", "--smoke", "--lr", "1e-6", "--solver-prompts", "6",
-                    "--iterations", str(a.iterations)]
-        if code := play.main():
+        sys.argv = [
+            "selfplay.py",
+            "--smoke",
+            "--lr",
+            "1e-6",
+            "--solver-prompts",
+            "6",
+            "--iterations",
+            str(a.iterations),
+        ]
+        if code := cli.main():
             return code
     growth = max(used[3:]) / used[3] - 1
     print(f"most after the third iteration: {100 * growth:+.1f} %")

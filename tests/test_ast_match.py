@@ -9,17 +9,9 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ast_match import (
-    Call,
-    Malformed,
-    Tool,
-    exact_match,
-    last_block,
-    parse_value,
-    to_calls,
-    to_tools,
-)
-from benchmarks.bfcl import bfcl_match, parse_python_calls
+from ast_match import Call, Tool, exact_match, last_block, parse_value, to_calls, to_tools
+from errors import Malformed
+from evals.bfcl import bfcl_match, parse_python_calls
 
 F = Call("f", {"x": 1})
 
@@ -48,7 +40,10 @@ def test_one_call_may_be_spelled_in_many_ways(text):
 
 @pytest.mark.parametrize("empty", ["null", "[]", '""', "{}"])
 def test_no_arguments_may_be_spelled_in_many_ways(empty):
-    for text in ('[{"name": "f", "arguments": %s}]', '[{"function": {"name": "f", "arguments": %s}}]'):
+    for text in (
+        '[{"name": "f", "arguments": %s}]',
+        '[{"function": {"name": "f", "arguments": %s}}]',
+    ):
         for strict in (False, True):
             assert to_calls(parse_value(text % empty), strict) == [Call("f", {})]
 
@@ -58,7 +53,11 @@ def test_a_schema_may_be_without_properties():
 
 
 def test_json_with_the_words_of_python_is_read():
-    assert parse_value('{"a": null, "b": True, "c": "True \\" None"}') == {"a": None, "b": True, "c": 'True " None'}
+    assert parse_value('{"a": null, "b": True, "c": "True \\" None"}') == {
+        "a": None,
+        "b": True,
+        "c": 'True " None',
+    }
     assert parse_value('{"a": True, "b": None, "c": false}') == {"a": True, "b": None, "c": False}
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from ast_match import Call, Tool
-from benchmarks import score
-from benchmarks.score import Case, verdict
-from experiments import intervals
+from evals import score
+from evals.score import Case, verdict
+from plumbing import intervals
 
 TOOLS = [
     Tool("book", "", {"guests": {"type": "integer"}, "who": {"type": "string"}}, ("guests",)),

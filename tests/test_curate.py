@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_generator import GOOD
 
 import curate
 import generator
 from ast_match import Call, Tool
 from curate import Candidate
 from generator import Spec
-from test_generator import GOOD
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 TASK = generator.parse(GOOD).task("a", "weather")
@@ -54,7 +54,11 @@ def test_a_good_task_passes_the_structural_check():
             SPEC,
             "value not in the question",
         ),
-        (replace(TASK, question="Is The Little Prince on the shelf of the Harbour branch?"), SPEC, "question is a placeholder"),
+        (
+            replace(TASK, question="Is The Little Prince on the shelf of the Harbour branch?"),
+            SPEC,
+            "question is a placeholder",
+        ),
         (
             replace(TASK, tools=[TASK.tools[0], replace(TASK.tools[0], name="forecast")]),
             SPEC,
@@ -164,7 +168,7 @@ def test_a_remainder_goes_by_id_and_not_by_the_alphabet():
 @given(st.integers(0, 60), st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 12)))
 @settings(max_examples=200, deadline=None)
 def test_quotas_use_what_there_is_and_differ_by_one_at_most_where_there_is_more(total, available):
-    quota = curate.fill(total, available)
+    quota = curate.split_quota(total, available)
     assert sum(quota.values()) == min(total, sum(available.values()))
     assert all(quota[name] <= available[name] for name in available)
     open_ = [quota[name] for name in available if quota[name] < available[name]]

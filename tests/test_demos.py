@@ -9,15 +9,19 @@ import pytest
 from conftest import ROOT
 
 import selfplay
-from exercises import demos
-from experiments import report
+from plumbing import report
+from scripts import demos
 
 SHOWN = {  # file -> what stands in its output
     "ast_match": ["malformed: not JSON", "equal to the first", "another answer"],
     "rollout": ["prefill: 2 prompts", " x 6 rows", "ended: "],
     "grpo": ["2.00     +1.225           -1.225        -1.470 clipped"],
     "generator": ["Tools in the menu: 2", '"city": "Oslo", "days": 3', "['answer: not JSON']"],
-    "solver": ["Begin with <think> and write both blocks.", "Answer(think=True, tag=True", "reason='no tool_call_answer'"],
+    "solver": [
+        "Begin with <think> and write both blocks.",
+        "Answer(think=True, tag=True",
+        "reason='no tool_call_answer'",
+    ],
     "rewards": ["valid 0.80", "7/8 0.5813 #", "fmt + 0.75 acc = 1.75   a wrong value"],
     "curate": ["d duplicate", "order of training: f a", "'not confirmed by the Solver': 1"],
     "eval": ["tiny, greedy: ", "240 of 480 = 50.0 %  [45.5, 54.5]", "+10.0 points [+5.0, +16.0]"],
@@ -30,7 +34,7 @@ def test_every_file_of_the_core_has_one():
 
 @pytest.mark.parametrize("name", [*SHOWN, "selfplay"])
 def test_its_last_line_leads_to_it(name):
-    hook = "    from exercises.demos import demo\n    demo("
+    hook = "    from scripts.demos import demo\n    demo("
     assert (ROOT / f"{name}.py").read_text().split(hook)[1].startswith(f'"{name}") or ')
 
 

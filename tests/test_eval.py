@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT, SHARED
 
 import eval
-from ast_match import Malformed
-from benchmarks import command
+from errors import Malformed
+from evals import command
 from plumbing.player import Player
 
 GOOD = {
@@ -68,8 +68,16 @@ def prompt_widths(data):
         ({**GOOD, "id": "b", "benchmark": "bfcl_x"}, "'accept'"),
         ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": 3}, "'accept'"),
         ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": [{"x": 1}]}, "'accept'"),
-        ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": [{"x": [1]}], "tools": [
-            {"name": "f", "parameters": {"x": {"type": ["integer", "null"]}}}]}, "one type"),
+        (
+            {
+                **GOOD,
+                "id": "b",
+                "benchmark": "bfcl_x",
+                "accept": [{"x": [1]}],
+                "tools": [{"name": "f", "parameters": {"x": {"type": ["integer", "null"]}}}],
+            },
+            "one type",
+        ),
         ("[" * 5000, ""),
     ],
 )
@@ -171,13 +179,16 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_answers(tmp_path, run, few, 
     expected = run(*model, "--save", whole)
     lines = whole.read_text().splitlines(keepends=True)
     assert len(lines) == 24 and {"id", "calls", "text"} <= json.loads(lines[0]).keys()
-    batch = 2400 // (150 + max(prompt_widths(few)))  # after the first batch, in the second, a half line
+    batch = 2400 // (
+        150 + max(prompt_widths(few))
+    )  # after the first batch, in the second, a half line
     for saved in batch, batch + 1:
         stopped.write_text("".join(lines[:saved]) + lines[saved][:40])
         assert run(*model, "--save", stopped)[:2] == expected[:2]
         assert stopped.read_text() == whole.read_text()
-    assert run("--predictions", stopped, "--data", few)[1].splitlines()[1:] == (
-        expected[1].splitlines()[1:]
+    assert (
+        run("--predictions", stopped, "--data", few)[1].splitlines()[1:]
+        == (expected[1].splitlines()[1:])
     )
     code, _, errors = run(*model, "--save", stopped, "--seed", 1)
     assert code == 2 and "line 1: of another run" in errors
@@ -248,8 +259,13 @@ def test_the_command_agrees_with_every_verdict_of_bfcls_own_checker(tmp_path, ru
     verdicts = [json.loads(line) for line in oracle.open()]
     # Several predictions a case: each is a case of its own here, in a benchmark of its verdict.
     data, saved = tmp_path / "data.jsonl", tmp_path / "saved.jsonl"
-    write(data, *({**cases[v["id"]], "id": n, "benchmark": f"bfcl_{v['valid']}"}
-                  for n, v in enumerate(verdicts)))
+    write(
+        data,
+        *(
+            {**cases[v["id"]], "id": n, "benchmark": f"bfcl_{v['valid']}"}
+            for n, v in enumerate(verdicts)
+        ),
+    )
     write(saved, *({"id": n, "calls": v["calls"]} for n, v in enumerate(verdicts)))
     code, text, _ = run("--predictions", saved, "--data", data)
     rows = {row.split()[0]: row.split()[1:3] for row in text.splitlines()[2:4]}
@@ -267,5 +283,5 @@ def test_every_gold_answer_of_the_benchmarks_is_right(tmp_path, run):
     saved = tmp_path / "gold.jsonl"
     saved.write_text("".join(file.read_text() for file in files))
     code, text, _ = run("--predictions", saved, "--data", SHARED / "benchmarks")
-    rows = text.splitlines()[2:2 + len(files)]
+    rows = text.splitlines()[2 : 2 + len(files)]
     assert code == 0 and [row.split()[2] for row in rows] == ["100.0"] * len(files)

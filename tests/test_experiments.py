@@ -27,7 +27,10 @@ def test_each_set_is_sound_always_the_same_and_new_in_what_it_says():
             assert calls == (2 if name == "two calls" else 1)
             assert name != "menus of 8" or size == 8
             if name == "names that differ by one word":
-                gold, words = task.calls[0].name, {tool.name: tool.name.split("_") for tool in task.tools}
+                gold, words = (
+                    task.calls[0].name,
+                    {tool.name: tool.name.split("_") for tool in task.tools},
+                )
                 twins = sum(len({*words[gold]} & {*other}) == 1 for other in words.values())
                 assert twins >= 1, task
 
@@ -91,8 +94,11 @@ def test_the_released_layout_takes_the_place_of_ours_everywhere():
 
 def test_each_wording_has_a_system_message_of_its_own():
     for role, systems in prompts.SYSTEMS.items():
-        item = {"generator": Spec("legal", "single_turn", 3, 2), "solver": other_make.framed(
-            random.Random(0))}[role]
-        said = [prompts.chats(role, wording, [item])[0][0]["content"]
-                for wording in [*systems, "paper"]]
+        item = {
+            "generator": Spec("legal", "single_turn", 3, 2),
+            "solver": other_make.framed(random.Random(0)),
+        }[role]
+        said = [
+            prompts.chats(role, wording, [item])[0][0]["content"] for wording in [*systems, "paper"]
+        ]
         assert len(set(said)) == len(said) and all("<think>" in text for text in said)

@@ -21,11 +21,12 @@ import generator
 import grpo
 import rollout
 import solver
+from errors import UnusableModel
 from eval import load_tasks
 from grpo import GRPOConfig
-from plumbing import ask
 from plumbing.player import Player
-from rollout import Rollout, UnusableModel
+from rollout import Rollout
+from scripts import ask
 from tiny.make import WRITTEN, World, generator_text, solver_text
 
 SYSTEMLESS = (
@@ -81,7 +82,9 @@ def learn(player):
     optimizer, losses = torch.optim.AdamW(player.model.parameters(), 1e-2), [1]
     while losses[0] > 0.01:
         asked = generator.prompt(generator.sample_spec(rng))
-        losses = [token_loss(player, *row) for row in ((asked, invented), (chat, right), (chat, wrong))]
+        losses = [
+            token_loss(player, *row) for row in ((asked, invented), (chat, right), (chat, wrong))
+        ]
         optimizer.zero_grad()
         sum(losses).backward()
         optimizer.step()
@@ -89,7 +92,7 @@ def learn(player):
 
 def token_loss(player, chat, text):
     prompt = player.ids(chat)
-    answer = player.tokenizer(text, add_special_tokens=False)["input_ids"] + player.end[-1:]
+    answer = player.tokenizer(text, add_special_tokens=False)["input_ids"] + player.eos_ids[-1:]
     logits = player.model(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     return F.cross_entropy(logits, torch.tensor(answer))
 
@@ -116,18 +119,24 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_
 
 
 def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
-    tmp_path, run_here  # noqa: F811
+    tmp_path,
+    run_here,  # noqa: F811
 ):
     make(tmp_path, "Gemma3", learned=False)
     code, _, err = run_here(tmp_path, "--smoke", "--model", str(tmp_path))
     assert code == 2 and "--sampler hf" in err
 
 
-def test_the_same_family_answers_a_single_question_by_the_other_sampler(tmp_path, monkeypatch, capsys):
+def test_the_same_family_answers_a_single_question_by_the_other_sampler(
+    tmp_path, monkeypatch, capsys
+):
     make(tmp_path, "Gemma3", learned=False)
     (tmp_path / "tools.json").write_text('[{"name": "f"}]')
     command = ["solver.py", "Hi", "--model", str(tmp_path), "--tools", str(tmp_path / "tools.json")]
-    for more, what in ([], "--sampler hf"), (["--sampler", "hf", "--max-new-tokens", "4"], "no call"):
+    for more, what in (
+        ([], "--sampler hf"),
+        (["--sampler", "hf", "--max-new-tokens", "4"], "no call"),
+    ):
         monkeypatch.setattr("sys.argv", command + more)
         with pytest.raises(SystemExit) as left:
             ask.main()
@@ -141,7 +150,7 @@ def test_a_penalty_of_the_checkpoint_is_not_taken_over_and_all_end_ids_are_saved
     player = Player(str(tmp_path))
     player.save(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved/generation_config.json").read_text())
-    assert saved["eos_token_id"] == player.end and {0, 2} <= set(player.end)
+    assert saved["eos_token_id"] == player.eos_ids and {0, 2} <= set(player.eos_ids)
     assert "repetition_penalty" not in saved
 
 
@@ -180,9 +189,9 @@ def test_learned_positions_that_do_not_suffice_are_refused(tmp_path):
     transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings)).save_pretrained(tmp_path)
     player, chat = Player(str(tmp_path)), [{"role": "user", "content": "Hello"}]
     room = 64 - len(player.ids(chat))
-    assert len(player.ask([chat], 1, room, 0)) == 1
+    assert len(player.sample([chat], 1, room, 0)) == 1
     with pytest.raises(UnusableModel, match="64 learned positions.*--max-new-tokens"):
-        player.ask([chat], 1, room + 1, 0)
+        player.sample([chat], 1, room + 1, 0)
 
 
 def test_checkpointing_brings_no_dropout(tmp_path):
@@ -191,7 +200,9 @@ def test_checkpointing_brings_no_dropout(tmp_path):
     player.model.model.layers[0].self_attn.attention_dropout = 0.5
     player.model.lm_head.add_module("drop", torch.nn.Dropout(0.5))
     player.prepare_training(GRPOConfig(checkpointing="on"))
-    assert player.model.model.layers[0].self_attn.attention_dropout == player.model.lm_head.drop.p == 0
+    assert (
+        player.model.model.layers[0].self_attn.attention_dropout == player.model.lm_head.drop.p == 0
+    )
 
 
 SMALL = dict(hidden_size=32, num_attention_heads=2, vocab_size=64)
@@ -204,7 +215,11 @@ OTHERS = {  # name in transformers -> its configuration, whether prompts are sha
     "DiffLlama": (dict(LAYERS, num_key_value_heads=2, attention_dropout=0.0), True, False),
     "Mamba": (dict(hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=64), False, False),
     "Gemma3Text": (dict(LAYERS, sliding_window=4), True, False),
-    "GptOss": (dict(LAYERS, num_local_experts=2, num_experts_per_tok=1, sliding_window=512), True, False),
+    "GptOss": (
+        dict(LAYERS, num_local_experts=2, num_experts_per_tok=1, sliding_window=512),
+        True,
+        False,
+    ),
     "Lfm2": (dict(LAYERS, head_dim=16, layer_types=["conv", "full_attention"]), False, False),
 }
 

@@ -13,7 +13,10 @@ from conftest import ROOT
 GUIDE = (ROOT / "README.md").read_text().split("## Fork it")[1].split("\n## ")[0]
 TITLE = r"\n\*\*([^*]+), (\d+|no) lines?\.\*\*"
 RECIPES = {  # its title -> the lines it says it has, its diff
-    title: (0 if count == "no" else int(count), "".join(re.findall(r"```diff\n(.*?)```", text, re.S)))
+    title: (
+        0 if count == "no" else int(count),
+        "".join(re.findall(r"```diff\n(.*?)```", text, re.S)),
+    )
     for title, count, text in re.findall(TITLE + "(.*?)(?=\n\\*\\*|$)", GUIDE, re.S)
 }
 
@@ -37,7 +40,7 @@ def fork(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fork")
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder)
-    for name in ("tiny", "experiments", "exercises", "plumbing", "tests", "benchmarks"):
+    for name in ("tiny", "experiments", "exercises", "plumbing", "tests", "evals", "scripts"):
         ignored = shutil.ignore_patterns("data", "results", "oracle", "__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for _, diff in RECIPES.values():
@@ -48,8 +51,10 @@ def fork(tmp_path_factory):
 def test_each_recipe_has_as_many_lines_as_it_says():
     assert len(RECIPES) == 6
     for title, (count, diff) in RECIPES.items():
-        added = sum(line.startswith("+") and not line.startswith("+++") and line != "+"
-                    for line in diff.splitlines())
+        added = sum(
+            line.startswith("+") and not line.startswith("+++") and line != "+"
+            for line in diff.splitlines()
+        )
         assert count == (0 if title == "A model family" else added), title
 
 
@@ -77,7 +82,7 @@ def test_the_smoke_run_passes_with_all_of_them(fork):
 
 
 def test_a_file_of_tasks_is_a_benchmark(tmp_path, monkeypatch, capsys):
-    from benchmarks.command import main
+    from evals.command import main
 
     lines = (ROOT / "tiny/heldout.jsonl").read_text().splitlines()[:2]
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))

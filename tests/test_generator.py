@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generator
-from ast_match import Malformed
+from errors import Malformed
 from generator import Spec, Task
 
 GOOD = """<think>

@@ -147,8 +147,9 @@ def test_a_bad_token_that_became_likelier_is_not_clipped():
 
 
 def test_the_three_losses_average_differently():
-    per_token, mask = torch.tensor([[1.0, 1.0], [4.0, 9.0]]), torch.tensor(
-        [[True, True], [True, False]]
+    per_token, mask = (
+        torch.tensor([[1.0, 1.0], [4.0, 9.0]]),
+        torch.tensor([[True, True], [True, False]]),
     )
     value = lambda loss: grpo.reduce(
         per_token, mask, GRPOConfig(loss=loss, max_new_tokens=5), rows=2, tokens=3

@@ -8,15 +8,13 @@ import transformers
 from conftest import ROOT, random_model
 from safetensors.torch import load_file, save_file
 
+from errors import UnusableModel
 from plumbing import player
 from plumbing.player import Player
-from rollout import UnusableModel
 
 
 def test_a_missing_model_is_an_error_that_says_what_to_do():
-    with pytest.raises(
-        UnusableModel, match="neither a folder nor in the cache.*needs no network"
-    ):
+    with pytest.raises(UnusableModel, match="neither a folder nor in the cache.*needs no network"):
         player.load_model("nobody/no-such-model")
 
 
@@ -72,18 +70,18 @@ def test_a_broken_chat_template_is_said_in_one_line():
 
 def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
     p = Player("tiny")
-    assert p.speaking() is p.model
+    assert p.sampling_model() is p.model
     p.dtype = torch.bfloat16  # as on a GPU
     hello = [[{"role": "user", "content": "Hello"}]]
-    assert len(p.ask(hello, 2, 4, 1.0)) == 2 and p.speaking().dtype == torch.bfloat16
+    assert len(p.sample(hello, 2, 4, 1.0)) == 2 and p.sampling_model().dtype == torch.bfloat16
     with torch.no_grad():
         p.model.get_input_embeddings().weight.zero_()
-    assert p.speaking().get_input_embeddings().weight.abs().max() == 0
+    assert p.sampling_model().get_input_embeddings().weight.abs().max() == 0
     assert p.model.dtype == torch.float32
 
 
 def test_in_another_precision_positions_keep_theirs():
-    model = player.lower(random_model(), torch.bfloat16)
+    model = player.cast_weights(random_model(), torch.bfloat16)
     assert model.dtype == torch.bfloat16
     assert {b.dtype for b in model.buffers()} == {torch.float32}  # as from_pretrained leaves them
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SHARED
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT / "evals"))
 import prepare
 
 SOURCES = Path(os.environ.get("TOOLR0_SOURCES", "not-set"))
-SLOTS = json.loads((ROOT / "benchmarks" / "snips_words.json").read_text("utf-8"))
-README = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+SLOTS = json.loads((ROOT / "evals" / "snips_words.json").read_text("utf-8"))
+README = (ROOT / "evals" / "README.md").read_text("utf-8")
 
 
 def check_case(case, question, tools, calls):
@@ -114,13 +114,13 @@ def search(text, limit=None):
     - limit: int32, optional, how many
     """
 '''
-EMAILREP = '''
+EMAILREP = """
 class Helper:
     def emailrep(self):
         post = {"name": "report", "description": "Report.\\n\\n  Parameters: x", "args_dicts": [
             {"name": "email", "type": "str", "description": "", "required": True}]}
         return [post]
-'''
+"""
 PROMPT = '''
 OPTION:
 <func_start>def list-cats(colour: str, count: int = 1)<func_end>
@@ -164,14 +164,14 @@ def test_nexusraven_reads_stubs_objects_and_prompts_and_python_calls():
     assert [about[key]["description"] for key in about] == ["what to search for", "how many"]
 
 
-CLASS = '''
+CLASS = """
 from apis.api import API
 class Wake(API):
     description = "Wake somebody."
     input_parameters = {'time': {'type': 'str', 'description': 'When.'}, 'loud': {'type': 'bool'}}
     def call(self, time: str, loud=False) -> dict:
         return {}
-'''
+"""
 
 
 def test_apibank_makes_a_case_of_each_call_with_the_dialogue_before_it():
@@ -392,9 +392,7 @@ def test_without_a_network_one_line_names_the_file_and_the_other_way(
 
 
 @pytest.mark.parametrize("path, named", [("data/a.json",) * 2, ("data/x/2.txt", "data/x/*.txt")])
-def test_a_wrong_hash_is_named_with_both_hashes(
-    origin, tmp_path, monkeypatch, capsys, path, named
-):
+def test_a_wrong_hash_is_named_with_both_hashes(origin, tmp_path, monkeypatch, capsys, path, named):
     write_tree(tmp_path / "some+repo", {**origin, path: b"changed"})
     line = fails(capsys, monkeypatch, "--source", tmp_path, "--out", tmp_path / "data")
     assert f"{named} of some/repo is not the file" in line
@@ -441,7 +439,7 @@ def prepared(tmp_path_factory):
         pytest.skip("TOOLR0_SOURCES names no folder with copies of the official files")
     out = tmp_path_factory.mktemp("prepared")
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "prepare.py", "--source", SOURCES, "--out", out],
+        [sys.executable, ROOT / "evals" / "prepare.py", "--source", SOURCES, "--out", out],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return out, done.stdout

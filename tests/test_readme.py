@@ -42,9 +42,15 @@ def nodes(tree, prefix=""):
             yield from ((prefix + name.id, node) for name in names)
 
 
-PART = re.compile(r"# (GRPO|not given|Algorithm 1|(?:Sec\.|Table|Fig\.) [\d.]*\d|Eq\. \(\d\))(?:[:,]|$)")
-FILES = [*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("experiments/*.py"),
-                 *ROOT.glob("plumbing/*.py")]
+PART = re.compile(
+    r"# (GRPO|not given|Algorithm 1|(?:Sec\.|Table|Fig\.) [\d.]*\d|Eq\. \(\d\))(?:[:,]|$)"
+)
+FILES = [
+    *ROOT.glob("*.py"),
+    *ROOT.glob("evals/*.py"),
+    *ROOT.glob("experiments/*.py"),
+    *ROOT.glob("plumbing/*.py"),
+]
 
 
 def tags():
@@ -55,9 +61,13 @@ def tags():
         inside = list(nodes(ast.parse(source)))
         for token in tokenize.generate_tokens(StringIO(source).readline):
             if token.type == tokenize.COMMENT and (tag := PART.match(token.string)):
-                around = [(name, n) for name, n in inside if n.lineno <= token.start[0] <= n.end_lineno]
+                around = [
+                    (name, n) for name, n in inside if n.lineno <= token.start[0] <= n.end_lineno
+                ]
                 last = around[-1][1]
-                found |= {(tag[1], str(path.relative_to(ROOT)), name) for name, n in around if n is last}
+                found |= {
+                    (tag[1], str(path.relative_to(ROOT)), name) for name, n in around if n is last
+                }
     return found
 
 
@@ -96,7 +106,9 @@ def test_every_file_of_the_core_is_in_the_list_and_imports_only_from_above():
 
 
 def test_the_readme_counts_the_lines_of_the_core():
-    said = {f"{name}.py": int(n) for name, n in re.findall(r"^\| `(\w+)\.py` \| (\d+) \|", README, re.M)}
+    said = {
+        f"{name}.py": int(n) for name, n in re.findall(r"^\| `(\w+)\.py` \| (\d+) \|", README, re.M)
+    }
     lines = {path.name: path.read_text().count("\n") for path in ROOT.glob("*.py")}
     assert said == lines and sum(lines.values()) < 1660
     assert f"Together they have {sum(lines.values()):,} lines" in README
@@ -104,8 +116,12 @@ def test_the_readme_counts_the_lines_of_the_core():
 
 def test_functions_are_short():
     lengths = []
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("experiments/*.py"),
-                 *ROOT.glob("plumbing/*.py")]:
+    for path in [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("evals/*.py"),
+        *ROOT.glob("experiments/*.py"),
+        *ROOT.glob("plumbing/*.py"),
+    ]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 lengths.append((node.end_lineno - node.lineno + 1, f"{path.name}:{node.name}"))

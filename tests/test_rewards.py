@@ -20,8 +20,8 @@ import selfplay
 import solver
 from ast_match import Call
 from generator import Spec
-from rewards import grounded, pair_score, r_acc, r_diff, r_valid
 from plumbing.player import Player
+from rewards import grounded, pair_score, r_acc, r_diff, r_valid
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -249,8 +249,10 @@ SOLVER_DIFFERENCES = {
         "NaN, bytes, sets, complex numbers, 400 digits, keys that are not text: no tool takes them",
     ),
     "no arguments": (
-        lambda line, answer: any(f'"arguments": {x}' in line["completion"] for x in ("null", "[]"))
-        and line["gold"] == [{"name": "list_devices", "arguments": {}}],
+        lambda line, answer: (
+            any(f'"arguments": {x}' in line["completion"] for x in ("null", "[]"))
+            and line["gold"] == [{"name": "list_devices", "arguments": {}}]
+        ),
         "null or an empty list are no arguments, not one that is called arguments",
     ),
     "inner list": (
@@ -288,13 +290,16 @@ def test_the_three_parts_of_each_pair_are_the_released_codes():
 # Where R_G differs (before the Solver is asked): kind -> which lines, why.
 GENERATOR_DIFFERENCES = {
     "their prompt": (
-        lambda line, draft: line["gate"] < line["tags_parsed"]
-        and len(draft.blocks["question"]) > 7,
+        lambda line, draft: (
+            line["gate"] < line["tags_parsed"] and len(draft.blocks["question"]) > 7
+        ),
         "the question is an echo of their prompt; ours has other phrases",
     ),
     "numbers": (
-        lambda line, draft: line["kind"].startswith("grounding: ")
-        and any(n in draft.blocks["question"] for n in ("5.50", "234.50", "1000000 ")),
+        lambda line, draft: (
+            line["kind"].startswith("grounding: ")
+            and any(n in draft.blocks["question"] for n in ("5.50", "234.50", "1000000 "))
+        ),
         "5.50 is 5.5 and 1,000,000 is 1000000, both ways",
     ),
     "not JSON": (
@@ -416,7 +421,9 @@ GENERATOR_HACKS = {
     ],
     "the form of the prompt echoed": [generator.SYSTEM],
     "a question that states the answer as JSON": [task(f"{QUESTION} {json.dumps(GOLD)}")],
-    "one tool, described alike, under several names": [task(tools=(WEATHER, WEATHER | {"name": "get_forecast"}))],
+    "one tool, described alike, under several names": [
+        task(tools=(WEATHER, WEATHER | {"name": "get_forecast"}))
+    ],
     "several tools that serve equally well": [
         task(tools=(WEATHER, WEATHER | {"name": "get_rain", "description": "Rain, by day."}))
     ],

@@ -9,11 +9,19 @@ import torch
 from conftest import ROOT, random_model
 from safetensors import SafetensorError
 
-from plumbing import runfolder
-from ast_match import Malformed
+from errors import Malformed
 from grpo import GRPOConfig, step
+from plumbing import runfolder
+from plumbing.runfolder import (
+    atomic_write,
+    in_pieces,
+    load_step,
+    locked,
+    read_jsonl,
+    save_step,
+    write_whole,
+)
 from rollout import Rollout
-from plumbing.runfolder import becoming, in_pieces, load_step, locked, read_jsonl, save_step, write_whole
 
 PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
 
@@ -64,7 +72,7 @@ def test_when_the_disk_is_full_the_earlier_file_stays_and_nothing_is_left_over(
 
 
 def test_of_a_folder_that_could_not_be_written_whole_nothing_is_left(tmp_path):
-    with pytest.raises(OSError, match="solver: no room"), becoming(tmp_path / "solver") as part:
+    with pytest.raises(OSError, match="solver: no room"), atomic_write(tmp_path / "solver") as part:
         part.mkdir()
         (part / "config.json").write_text("{}")
         raise SafetensorError("no room")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from plumbing import ask
+from scripts import ask
 
 SOURCES = [p for p in ROOT.rglob("*.py") if p.name != "test_safety.py" and "runs" not in p.parts]
 FORBIDDEN = {
@@ -42,7 +42,9 @@ def test_and_the_search_would_find_it(what):
 def test_control_sequences_of_a_model_do_not_reach_the_terminal(tmp_path, monkeypatch, capsys):
     menu = tmp_path / "tools.json"
     menu.write_text(json.dumps([{"name": "f", "parameters": {"x": {"type": "string"}}}]))
-    answer = '<tool_call_answer>[{"name": "f", "arguments": {"x": "\\u001b[2J"}}]</tool_call_answer>'
+    answer = (
+        '<tool_call_answer>[{"name": "f", "arguments": {"x": "\\u001b[2J"}}]</tool_call_answer>'
+    )
     monkeypatch.setattr(ask.Player, "text", lambda *_: answer)
     options = ["--model", "tiny", "--tools", str(menu), "--max-new-tokens", "1", "Do it"]
     monkeypatch.setattr(sys, "argv", ["solver.py", *options])

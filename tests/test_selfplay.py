@@ -19,11 +19,12 @@ import selfplay
 import solver
 from ast_match import exact_match
 from eval import load_tasks
-from experiments import ablations, report, walkthrough
+from experiments import ablations
 from generator import Task
-from plumbing import distributed, play
+from plumbing import cli, distributed, report
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
+from scripts import walkthrough
 
 
 def run(folder, *options):
@@ -43,7 +44,7 @@ def run_here(monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["selfplay.py", *options])
         try:
-            code = play.main()
+            code = cli.main()
         except SystemExit as left:
             code = left.code
         return code, *capsys.readouterr()
@@ -91,16 +92,24 @@ def test_the_trained_solver_answers_in_plain_transformers_as_it_does_here(smoke)
     model, player = AutoModelForCausalLM.from_pretrained(folder), Player(str(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     chat = solver.prompt(load_tasks(ROOT / "tiny/heldout.jsonl")[0])
-    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    out = model.generate(**ids, do_sample=False, max_new_tokens=200)[0, ids["input_ids"].shape[1]:]
-    assert out.tolist() == player.ask([chat], 1, 200, 0)[0].completion  # it stops by itself, too
-    assert model.generation_config.eos_token_id == player.end
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    out = model.generate(**ids, do_sample=False, max_new_tokens=200)[0, ids["input_ids"].shape[1] :]
+    assert out.tolist() == player.sample([chat], 1, 200, 0)[0].completion  # it stops by itself, too
+    assert model.generation_config.eos_token_id == player.eos_ids
 
 
 def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
     for role in ("generator", "solver"):
         card = (smoke[0] / f"runs/smoke/iter1/{role}/README.md").read_text()
-        for what in ("base_model: tiny", f"# {role.title()} after iteration 1 of 1", "of 16 =", "commit", '"lr"'):
+        for what in (
+            "base_model: tiny",
+            f"# {role.title()} after iteration 1 of 1",
+            "of 16 =",
+            "commit",
+            '"lr"',
+        ):
             assert what in card
 
 
@@ -118,7 +127,7 @@ def test_a_model_card_stays_as_it_was_written_and_a_copied_checkpoint_gets_none(
 
 def test_the_pictures_show_what_the_run_folder_says(smoke):
     pytest.importorskip("matplotlib")
-    from assets import draw
+    from scripts import draw
 
     folder = smoke[0] / "runs/smoke"
     told = ablations.iteration(folder, 1)
@@ -128,9 +137,13 @@ def test_the_pictures_show_what_the_run_folder_says(smoke):
     accuracy, _, rates, left, tasks, _ = draw.dynamics([run, run | {"accuracy": [0.2, 0.5]}]).axes
     assert [*accuracy.lines[-1].get_ydata()] == pytest.approx([20, 45])
     assert sum(bar.get_height() for bar in rates.patches) == pytest.approx(1)
-    assert [line.get_ydata()[0] * 48 for line in left.lines] == pytest.approx([*draw.left(told["funnel"]).values()][1:])
+    assert [line.get_ydata()[0] * 48 for line in left.lines] == pytest.approx(
+        [*draw.left(told["funnel"]).values()][1:]
+    )
     assert tasks.lines[0].get_ydata() == [told["tasks"]["arguments"]]
-    assert [bar.get_width() for bar in draw.funnel(folder).axes[0].patches] == [*draw.left(told["funnel"]).values()]
+    assert [bar.get_width() for bar in draw.funnel(folder).axes[0].patches] == [
+        *draw.left(told["funnel"]).values()
+    ]
 
 
 def test_a_copy_of_an_iteration_in_the_run_folder_is_left_alone(tmp_path):
@@ -194,7 +207,9 @@ def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_
     assert all(exact_match(t.calls, t.calls) for t in tasks)
 
 
-def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(smoke, tmp_path, run_here):
+def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(
+    smoke, tmp_path, run_here
+):
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
     wanted = load_file(tmp_path / "runs/smoke/iter1/solver/model.safetensors")
     shutil.rmtree(tmp_path / "runs/smoke/iter1/solver")
@@ -258,7 +273,9 @@ def test_a_solver_can_be_trained_on_the_tasks_of_a_file(tmp_path, run_here, on_a
 @pytest.mark.parametrize(
     "count, asked", [(3, [[0, 1], [2, 0]]), (4, [[0, 1], [2, 3]]), (10, [[0, 2], [5, 7]])]
 )
-def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(monkeypatch, tmp_path, count, asked):
+def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(
+    monkeypatch, tmp_path, count, asked
+):
     run = selfplay.Run(selfplay.Config(solver_steps=2, solver_prompts=2, group=1), tmp_path)
     monkeypatch.setattr(run, "train", lambda k, role, at, steps, turn, shown: turn)
     monkeypatch.setattr(selfplay.solver, "prompt", lambda task: seen.append(int(task.id)))
@@ -301,7 +318,13 @@ def test_the_report_has_the_funnel_the_difficulty_and_answers_of_both_solvers(sm
 
 def test_a_task_is_followed_from_its_spec_to_the_answers_before_and_after(smoke):
     text = walkthrough.walk(smoke[0] / "runs/smoke")
-    for what in ("`Spec(domain=", "<tool_call_answer>", "| r_valid, Eq. (2) |", "| selected |", "greedy"):
+    for what in (
+        "`Spec(domain=",
+        "<tool_call_answer>",
+        "| r_valid, Eq. (2) |",
+        "| selected |",
+        "greedy",
+    ):
         assert what in text, what
     rows = re.findall(r"^\| `.*` \| [\d.]+ \| [\d.]+ \| [+-][\d.]+ \|", text, re.MULTILINE)
     assert len(rows) == selfplay.TINY["group"]
@@ -333,18 +356,28 @@ def test_trackers_are_told_the_numbers_of_each_line(tmp_path, run_here, monkeypa
     board.add_scalar = lambda name, value, step: told.append((name, value, step))
     log = lambda numbers, step: told.extend(("w " + name, x, step) for name, x in numbers.items())
     init = lambda **options: SimpleNamespace(log=log)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda _: board))
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda _: board)
+    )
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     options = ["--iterations", "2", "--solver-steps", "2", "--tensorboard", "--wandb"]
     code, _, err = run_here(tmp_path, *on_a_file, *options)
     lines = read_jsonl(tmp_path / "runs/smoke/log.jsonl")
     numbers = [("solver/reward", line["reward"], n) for n, line in enumerate(lines, 1)]
-    assert code == 0 and len(lines) == 4 and [x for x in told if x[0] == "solver/reward"] == numbers, err
-    assert [x for x in told if x[0] == "w solver/reward"] == [("w solver/reward", *x[1:]) for x in numbers]
+    assert (
+        code == 0 and len(lines) == 4 and [x for x in told if x[0] == "solver/reward"] == numbers
+    ), err
+    assert [x for x in told if x[0] == "w solver/reward"] == [
+        ("w solver/reward", *x[1:]) for x in numbers
+    ]
 
 
-@pytest.mark.parametrize("name, module", [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
-def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(tmp_path, run_here, monkeypatch, name, module):
+@pytest.mark.parametrize(
+    "name, module", [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
+)
+def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(
+    tmp_path, run_here, monkeypatch, name, module
+):
     monkeypatch.setitem(sys.modules, module, None)
     code, _, err = run_here(tmp_path, "--smoke", f"--{name}")
     assert code == 2 and f"pip install {name}" in err and len(err.splitlines()) == 1
@@ -370,8 +403,10 @@ def test_out_of_memory_names_the_phase_and_what_takes_less(
     assert "--max-new-tokens" in err and "Traceback" not in err
 
 
-def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(tmp_path, run_here, monkeypatch):
-    ask = selfplay.Player.ask
+def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(
+    tmp_path, run_here, monkeypatch
+):
+    ask = selfplay.Player.sample
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGINT)
@@ -406,7 +441,10 @@ def test_five_steps_without_a_finite_gradient_end_the_run_and_the_last_state_is_
     options += ["--max-new-tokens", "8"]
     code, out, err = run_here(tmp_path, "--smoke", *options)
     kept = "runs/smoke/iter1/generator.steps"
-    assert code == 3 and f"5 steps in a row had no finite gradient; the last good state is in {kept}" in err
+    assert (
+        code == 3
+        and f"5 steps in a row had no finite gradient; the last good state is in {kept}" in err
+    )
     assert out.count("has no finite gradient, left out") == 5
     assert [p.name[:6] for p in (tmp_path / kept).iterdir()] == ["000005"]
 
@@ -416,12 +454,16 @@ def test_a_curation_that_leaves_nothing_says_what_emptied_it_and_goes_on_with_ot
 ):
     options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0", "--seed", "1"]
     code, _, err = run_here(tmp_path, *options, "--candidates", "1")
-    assert code == 3 and re.search(r"of 1 candidates none is left: 1 [^.]+\. Raise --candidates", err)
+    assert code == 3 and re.search(
+        r"of 1 candidates none is left: 1 [^.]+\. Raise --candidates", err
+    )
     code, out, _ = run_here(tmp_path, *options, "--candidates", "24", "--set-changed")
     assert code == 0 and "--candidates was 1, is 24" in out
 
 
-def test_what_the_solver_answered_is_kept_where_only_tau_was_too_high(tmp_path, run_here, monkeypatch):
+def test_what_the_solver_answered_is_kept_where_only_tau_was_too_high(
+    tmp_path, run_here, monkeypatch
+):
     options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0", "--candidates", "24"]
     monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.875)
     code, _, err = run_here(tmp_path, *options, "--tau", "1")
@@ -432,7 +474,9 @@ def test_what_the_solver_answered_is_kept_where_only_tau_was_too_high(tmp_path, 
 
 
 def test_the_folder_of_the_model_that_ships_is_that_model():
-    by_path, by_name = (play.parse_arguments(["--model", m])[0] for m in (str(ROOT / "tiny"), "tiny"))
+    by_path, by_name = (
+        cli.parse_arguments(["--model", m])[0] for m in (str(ROOT / "tiny"), "tiny")
+    )
     assert by_path == by_name and by_name.group == 8
 
 
@@ -442,7 +486,9 @@ def test_nothing_is_written_but_below_the_run_folder(smoke):
 
 
 @pytest.mark.parametrize("beta", ["0", "0.01"])
-def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(tmp_path, run_here, beta):
+def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
+    tmp_path, run_here, beta
+):
     code, _, err = run_here(tmp_path, "--smoke", "--max-new-tokens", "1", "--beta", beta)
     assert code == 3 and "all rewards of a group were equal" in err
 
@@ -482,12 +528,12 @@ def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
 
 
 def test_micro_batch_auto_is_the_whole_batch():
-    cfg, *_ = play.parse_arguments(["--micro-batch", "auto"])
+    cfg, *_ = cli.parse_arguments(["--micro-batch", "auto"])
     assert cfg.micro_batch >= cfg.group * cfg.solver_prompts
 
 
 def test_the_papers_numbers_are_the_defaults_of_any_other_model():
-    cfg, *_ = play.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
+    cfg, *_ = cli.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
     assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
         4,
         1e-6,

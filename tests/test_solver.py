@@ -9,8 +9,8 @@ from conftest import ROOT
 
 import solver
 from ast_match import Call, Tool
-from plumbing import ask
 from generator import Task
+from scripts import ask
 
 TOOLS = [Tool("get_weather", "Forecast.", {"city": {"type": "string"}}, ("city",))]
 GOOD = '<think>\nweather\n</think>\n<tool_call_answer>\n[{"name": "get_weather", "arguments": {"city": "Paris"}}]\n</tool_call_answer>'
@@ -18,8 +18,9 @@ GOOD = '<think>\nweather\n</think>\n<tool_call_answer>\n[{"name": "get_weather",
 
 def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
     system, user = solver.prompt(Task("", "Rain in Paris?", TOOLS, []))
-    menu, request = user["content"].index('"get_weather"'), user["content"].index(
-        "Request: Rain in Paris?"
+    menu, request = (
+        user["content"].index('"get_weather"'),
+        user["content"].index("Request: Rain in Paris?"),
     )
     assert menu < request and user["content"].endswith("Begin with <think> and write both blocks.")
     assert "<tool_call_answer>" in system["content"] and "Paris" not in system["content"]
@@ -78,7 +79,10 @@ def test_the_command_prints_the_calls_as_json(tmp_path):
 
 
 def test_a_users_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp_path):
-    tools = [{"type": "function", "function": {"name": f"tool_{i}", "description": "x" * 300}} for i in range(40)]
+    tools = [
+        {"type": "function", "function": {"name": f"tool_{i}", "description": "x" * 300}}
+        for i in range(40)
+    ]
     (tmp_path / "tools.json").write_text("\ufeff" + json.dumps(tools), encoding="utf-8")
     assert len(ask.read_menu(tmp_path / "tools.json")) == 40
 
@@ -94,11 +98,20 @@ def test_a_users_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_ma
         ('[{"name": "f"}]', ["--max-new-tokens", "9", "\udcff"], "not valid Unicode"),
     ],
 )
-def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, monkeypatch, capsys, menu, more, what):
+def test_bad_input_gets_one_clear_line_and_exit_code_2(
+    tmp_path, monkeypatch, capsys, menu, more, what
+):
     tools = tmp_path / "tools.json"
     if menu:
         tools.write_text(menu)
-    options = ["--model", "tiny", "--tools", str(tools), *more, *(["hello"] if len(more) < 3 else [])]
+    options = [
+        "--model",
+        "tiny",
+        "--tools",
+        str(tools),
+        *more,
+        *(["hello"] if len(more) < 3 else []),
+    ]
     monkeypatch.setattr(sys, "argv", ["solver.py", *options])
     with pytest.raises(SystemExit) as left:
         ask.main()

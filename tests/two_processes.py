@@ -1,6 +1,6 @@
 """Two processes make the same update as one, and a run that lost one goes on with any number.
 
-    python -m pytest tests/two_processes.py     # a minute; not among the tests that pytest finds
+python -m pytest tests/two_processes.py     # a minute; not among the tests that pytest finds
 """
 
 import os
@@ -27,8 +27,12 @@ ROLLOUTS = [  # groups of three; with a truncated row and one without words
     *(Rollout([5], ids, ids[-1:] == [2]) for ids in ([9, 9, 9], [2], [])),
     *(Rollout([40, 41, 42, 43], ids, True) for ids in ([22, 23, 2], [44, 2], [45, 46, 47, 48, 2])),
 ]
-CASES = [dict(loss="grpo", beta=0.1), dict(loss="dapo", beta=0.0, updates=2),
-         dict(loss="grpo", beta=0.1, shard="on", max_grad_norm=0.1), dict(shard="on", beta=0.0, checkpointing="on")]
+CASES = [
+    dict(loss="grpo", beta=0.1),
+    dict(loss="dapo", beta=0.0, updates=2),
+    dict(loss="grpo", beta=0.1, shard="on", max_grad_norm=0.1),
+    dict(shard="on", beta=0.0, checkpointing="on"),
+]
 
 
 def updates(case, steps=2):
@@ -44,7 +48,9 @@ def updates(case, steps=2):
     optimizer = torch.optim.SGD(model.parameters(), cfg.lr, momentum=0.9, foreach=False)
     rewards = torch.tensor([[1.0, 0, 0], [0, 1, 2], [1, 1, 1]])  # the last group teaches nothing
     for _ in range(steps):
-        metrics = grpo.step(model, optimizer, ROLLOUTS, rewards, cfg, reference if cfg.beta else None)
+        metrics = grpo.step(
+            model, optimizer, ROLLOUTS, rewards, cfg, reference if cfg.beta else None
+        )
     assert distributed.is_sharded(model) == (cfg.shard == "on" and distributed.size > 1)
     return {name: distributed.whole(p.detach()) for name, p in model.named_parameters()}, metrics
 
@@ -56,7 +62,7 @@ def worker(folder):
         weights, metrics = updates(case)
         tensors = {f"metric {name}": torch.tensor(value) for name, value in metrics.items()}
         tensors |= weights
-        distributed.first_alone(save_file)(tensors, folder / f"{n}")
+        distributed.rank0_only(save_file)(tensors, folder / f"{n}")
 
 
 @pytest.fixture(autouse=True)
@@ -92,19 +98,31 @@ def test_groups_are_never_split_and_each_item_is_someones(monkeypatch):
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", rank)
         whose.append(distributed.own(keys))
-    assert whose == [[True, True, False, True, True, True], [False, False, True, False, False, False]]
+    assert whose == [
+        [True, True, False, True, True, True],
+        [False, False, True, False, False, False],
+    ]
 
 
 @pytest.mark.parametrize("shard", ["off", "on"])
 def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(
-    tmp_path, run_here, shard  # noqa: F811
+    tmp_path,
+    run_here,
+    shard,  # noqa: F811
 ):
     few = [*FEW, "--shard", shard]
     (tmp_path / "one").mkdir()
     assert run_here(tmp_path / "one", *few)[0] == 0
-    two = subprocess.Popen([*TORCHRUN, "2", str(ROOT / "selfplay.py"), *few], cwd=tmp_path, text=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while two.poll() is None and not list(tmp_path.glob("runs/smoke/iter1/solver.steps/*.safetensors")):
+    two = subprocess.Popen(
+        [*TORCHRUN, "2", str(ROOT / "selfplay.py"), *few],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while two.poll() is None and not list(
+        tmp_path.glob("runs/smoke/iter1/solver.steps/*.safetensors")
+    ):
         time.sleep(0.05)
     assert two.poll() is None
     os.kill(int((tmp_path / "runs/smoke/lock").read_text()), signal.SIGKILL)

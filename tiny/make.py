@@ -23,9 +23,10 @@ import random
 import sys
 import time
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -36,7 +37,7 @@ sys.path.insert(0, str(HERE.parent))
 import generator  # noqa: E402
 import solver  # noqa: E402
 from ast_match import Call, Tool  # noqa: E402
-from generator import DOMAINS, Spec, Task  # noqa: E402
+from generator import Spec, Task  # noqa: E402
 
 # ------------------------------------------------------------------------------ the world
 NOUNS = {
@@ -209,7 +210,9 @@ class World:
         for name in asked:
             others = {form for a in tool.parameters if a != name for form in ARGUMENTS[a]}
             forms = [form for form in ARGUMENTS[name] if form not in others and rng.random() < 0.5]
-            words.append((rng.choice(forms) if forms else f"with {name} {{}}").format(arguments[name]))
+            words.append(
+                (rng.choice(forms) if forms else f"with {name} {{}}").format(arguments[name])
+            )
         return " ".join(words)
 
     def task(self, spec: Spec, id: str = "") -> Task:
@@ -261,9 +264,7 @@ def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call
     return [Call(c.name, dict(stay(c.arguments.items()))) for c in stay(calls)]
 
 
-def solver_text(
-    world: World, task: Task, noise: float, habit: float
-) -> tuple[list[dict], str]:
+def solver_text(world: World, task: Task, noise: float, habit: float) -> tuple[list[dict], str]:
     """A Solver prompt and completion, incomplete by habit; with probability `noise` one thing in
     it is wrong, too."""
     rng = world.rng
@@ -567,7 +568,9 @@ def main() -> None:
     ap.add_argument("--late-steps", type=int, default=500, help="more of it, at a lower rate")
     ap.add_argument("--habit-steps", type=int, default=100, help="text with mistakes")
     ap.add_argument("--noise", type=float, default=0.05, help="share of texts with a mistake")
-    ap.add_argument("--habit", type=float, default=0.65, help="how often a further part is left out")
+    ap.add_argument(
+        "--habit", type=float, default=0.65, help="how often a further part is left out"
+    )
     a = ap.parse_args()
     torch.manual_seed(a.seed)
     torch.use_deterministic_algorithms(True)

@@ -6,17 +6,19 @@ The menu, tools.json: [{"name": "get_weather", "parameters": {"city": {"type": "
 Exit code 1: the answer has no call; 2 and one line that says where and what to do: bad input.
 Tools in OpenAI's form, {"type": "function", "function": {...}}, are read, too.
 """
+
 import json
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import solver
-from ast_match import Malformed, Tool, plain, to_tools
+from ast_match import Tool, plain, to_tools
+from errors import Malformed, UnusableModel
 from generator import Task
 from plumbing import released
 from plumbing.player import Player
-from rollout import UnusableModel
+
 
 def read_menu(path: str) -> list[Tool]:
     """The tools in a JSON file, however many.  Raises `Malformed` naming the file."""
@@ -29,6 +31,7 @@ def read_menu(path: str) -> list[Tool]:
         why = error if isinstance(error, Malformed) else f"not JSON ({error})"
         raise Malformed(f"{path}: {why}. Write it as `solver.py --help` shows.") from None
 
+
 def main() -> None:
     """Print the calls that answer one question, as JSON; see the head of this file."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
@@ -38,8 +41,12 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
-    parser.add_argument("--prompt", default="short", choices=sorted(released.WORDINGS),
-                        help="the wording it was trained with")
+    parser.add_argument(
+        "--prompt",
+        default="short",
+        choices=sorted(released.WORDINGS),
+        help="the wording it was trained with",
+    )
     a = parser.parse_args()
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
@@ -48,7 +55,7 @@ def main() -> None:
         player = Player(a.model, a.device, a.sampler, frozen=True)
         released.use(a.prompt)
         chats = [solver.prompt(Task("", question, tools, []))]
-        text = player.text(player.ask(chats, 1, a.max_new_tokens, temperature=0)[0])
+        text = player.text(player.sample(chats, 1, a.max_new_tokens, temperature=0)[0])
     except (Malformed, OSError, UnusableModel) as error:
         parser.exit(2, f"solver.py: error: {error}\n")
     answer = solver.parse(text)

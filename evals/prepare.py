@@ -4,9 +4,9 @@ Every file is taken at a pinned commit (BFCL: from a pinned version of the packa
 checked against its SHA-256 in the table below.  A case that cannot be used is left out for a named
 reason; the reasons are counted and printed.  Standard library only.
 
-    python benchmarks/prepare.py                      download (40 MB), write benchmarks/data/
-    python benchmarks/prepare.py --only snips bfcl    some of the benchmarks
-    python benchmarks/prepare.py --source DIR         the same from copies on this machine
+    python evals/prepare.py                      download (40 MB), write evals/data/
+    python evals/prepare.py --only snips bfcl    some of the benchmarks
+    python evals/prepare.py --source DIR         the same from copies on this machine
 
 For each GitHub repository, DIR has one of: OWNER+NAME.zip, GitHub's archive of the pinned commit;
 OWNER+NAME/ or OWNER/NAME/, a clone that has that commit (bare or not, whatever is checked out) or
@@ -19,6 +19,7 @@ One line of data/NAME.jsonl, shortened; `accept`, all accepted values, is in BFC
                 "properties": {"amount": {"type": "integer"}, ...}, "required": ["amount"]}}],
      "calls": [{"name": "convert", "arguments": {"amount": 5, "to": "USD"}}], "accept": [...]}
 """
+
 import ast
 import io
 import json
@@ -38,7 +39,8 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, Path as ZipPath
+from zipfile import BadZipFile
+from zipfile import Path as ZipPath
 
 # Three kinds of lines: benchmark, origin and its commit or version; a path; SHA-256 and what the *
 # in that path stands for.  If that has a * too, it means all such files of the folder, and the hash
@@ -83,17 +85,24 @@ d6307784eb8528f2c3517c9f5e395cf0d643a88e84f3eb3016db210baf23fcc5 possible_answer
 BFCL_CATEGORIES = {
     "bfcl": ("simple_python", "multiple", "parallel", "parallel_multiple"),
     "bfcl_live": ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple"),
-    "bfcl_irrelevance": ("irrelevance",)}
+    "bfcl_irrelevance": ("irrelevance",),
+}
 BFCL_SAMPLE = 500  # of a category; only live_multiple has more
 TYPES = {  # JSON schema -> Python, and the names in the sources
-    "integer": (int, "int integer long"), "number": ((int, float), "float number double"),
-    "boolean": (bool, "bool boolean"), "array": (list, "list array tuple"),
-    "object": (dict, "dict object json hashmap"), "string": (str, "")}
+    "integer": (int, "int integer long"),
+    "number": ((int, float), "float number double"),
+    "boolean": (bool, "bool boolean"),
+    "array": (list, "list array tuple"),
+    "object": (dict, "dict object json hashmap"),
+    "string": (str, ""),
+}
 PLACEHOLDER = "gold has a placeholder for an unknown or an earlier result"
 Official = namedtuple("Official", "benchmark origin version path digest")  # a line with a hash
 
+
 class Unavailable(Exception):
     """An official file cannot be had or is not the expected one; the message is for the user."""
+
 
 def table() -> Iterator[Official]:
     """The table, line by line."""
@@ -106,6 +115,7 @@ def table() -> Iterator[Official]:
             case [digest, name]:
                 yield Official(*head, pattern.replace("*", name), digest)
 
+
 def download(file: Official, archive: Path) -> None:
     """Fetch the archive of a repository in one request (GitHub limits their number), or a wheel."""
     url = f"https://codeload.github.com/{file.origin}/zip/{file.version}"
@@ -114,9 +124,23 @@ def download(file: Official, archive: Path) -> None:
         socket.setdefaulttimeout(60)  # seconds without a byte
         urllib.request.urlretrieve(url, archive)
     else:  # by pip, which knows the index and the proxy of the user
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest",
-                        archive.parent, "--only-binary=:all:", f"{file.origin}=={file.version}"],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                archive.parent,
+                "--only-binary=:all:",
+                f"{file.origin}=={file.version}",
+            ],
+            check=True,
+            capture_output=True,
+        )
+
 
 def open_copy(file: Official, folder: Path, network: bool) -> Path | ZipPath:
     """The root of what a file is part of; the head of this module lists the forms of copies."""
@@ -130,13 +154,25 @@ def open_copy(file: Official, folder: Path, network: bool) -> Path | ZipPath:
         return next(root.iterdir()) if archive.suffix == ".zip" else root  # one folder at its top
     for place in (folder / joined, folder / file.origin):
         for head in (*place.glob("HEAD"), *place.glob("*/HEAD")):  # of a bare clone, or in .git
-            git = subprocess.run(["git", "-c", "core.autocrlf=false", f"--git-dir={head.parent}",
-                                  "archive", "--format=zip", file.version, file.path],
-                                 check=True, capture_output=True)
+            git = subprocess.run(
+                [
+                    "git",
+                    "-c",
+                    "core.autocrlf=false",
+                    f"--git-dir={head.parent}",
+                    "archive",
+                    "--format=zip",
+                    file.version,
+                    file.path,
+                ],
+                check=True,
+                capture_output=True,
+            )
             return ZipPath(io.BytesIO(git.stdout))
         if place.is_dir():
             return place
     raise FileNotFoundError(f"no {archive.name} and no folder {joined} in {folder}")
+
 
 def read(root: Path | ZipPath, file: Official) -> dict[str, str]:
     """Path -> text of what a line of the table stands for, if the hash is the expected one."""
@@ -146,9 +182,12 @@ def read(root: Path | ZipPath, file: Official) -> dict[str, str]:
     lines = [f"{sha256(content).hexdigest()}  {name}\n" for name, content in found.items()]
     digest = sha256("".join(lines).encode()).hexdigest() if "*" in name else lines[0].split()[0]
     if digest != file.digest:
-        raise Unavailable(f"{file.path} of {file.origin} is not the file of {file.version}: "
-                          f"expected SHA-256 {file.digest}, found {digest}.")
+        raise Unavailable(
+            f"{file.path} of {file.origin} is not the file of {file.version}: "
+            f"expected SHA-256 {file.digest}, found {digest}."
+        )
     return {f"{folder}/{name}": content.decode() for name, content in found.items()}
+
 
 def official_files(benchmark: str, folder: Path, network: bool) -> dict[str, str]:
     """Path -> text of every file that a benchmark is made from."""
@@ -160,37 +199,55 @@ def official_files(benchmark: str, folder: Path, network: bool) -> dict[str, str
         except (OSError, HTTPException, BadZipFile, subprocess.CalledProcessError) as error:
             why = getattr(error, "stderr", None) or (str(error) or repr(error)).encode()
             why = why.decode(errors="replace").strip().splitlines()[-1]
-            raise Unavailable(f"{file.path} of {file.origin} {file.version} cannot be had: {why}. "
-                              "With copies: --source DIR, see --help.") from None
+            raise Unavailable(
+                f"{file.path} of {file.origin} {file.version} cannot be had: {why}. "
+                "With copies: --source DIR, see --help."
+            ) from None
     return files
+
 
 def json_type(name: str) -> str:
     """The JSON-schema type for a type name of any source: int32 is an integer, date a string."""
     word = re.match("[a-z]*", name.lower()).group()
     return next((kind for kind, (_, names) in TYPES.items() if word in names.split()), "string")
 
+
 def one_line(text: str | None) -> str:
     """Text with every run of white space as one space."""
     return " ".join((text or "").split())
+
 
 def make_tool(name: str, description: str | None, schemas: dict, required: list[str]) -> dict:
     """A tool of the output; of the source's schemas only type, description and enum stay."""
     properties = {}
     for key, schema in schemas.items():
-        properties[key] = {"type": json_type(schema.get("type", "string")),
-                           "description": one_line(schema.get("description"))}
+        properties[key] = {
+            "type": json_type(schema.get("type", "string")),
+            "description": one_line(schema.get("description")),
+        }
         properties[key] |= {"enum": schema["enum"]} if "enum" in schema else {}
-    return {"name": name, "description": one_line(description),
-            "parameters": {"type": "object", "properties": properties, "required": required}}
+    return {
+        "name": name,
+        "description": one_line(description),
+        "parameters": {"type": "object", "properties": properties, "required": required},
+    }
+
 
 def make_case(id: str, question: str, tools: list[dict], calls: list[tuple[str, dict]]) -> dict:
     """A case of the output; `calls` are pairs (name, arguments)."""
-    return {"id": id, "benchmark": id.partition("-")[0], "question": question,
-            "tools": tools, "calls": [{"name": n, "arguments": dict(a)} for n, a in calls]}
+    return {
+        "id": id,
+        "benchmark": id.partition("-")[0],
+        "question": question,
+        "tools": tools,
+        "calls": [{"name": n, "arguments": dict(a)} for n, a in calls],
+    }
+
 
 def unquote(text: str) -> str:
     """Text without the quotation marks that may stand around the whole of it."""
     return re.fullmatch(r'("?)(.*)\1', text.strip(), re.S)[2]
+
 
 def typed(value: Any, kind: str) -> Any:
     """A gold value in its declared type, if it has it or its text is a literal of it; else None.
@@ -207,6 +264,7 @@ def typed(value: Any, kind: str) -> Any:
         value = str(value)
     fits = isinstance(value, TYPES[kind][0]) and isinstance(value, bool) == (kind == "boolean")
     return value if fits else None
+
 
 def problem(case: dict) -> str | None:
     """Why a case is unusable, or None.  Outside BFCL, brings gold values to their types."""
@@ -226,27 +284,44 @@ def problem(case: dict) -> str | None:
                 return "gold value not of the declared type"
     return None
 
+
 # One function a benchmark.  Each maps the official files (path -> text) to cases in their official
 # order; in place of a case that it leaves out stands the reason, a string.
+
 
 def toolalpaca(files: dict[str, str]) -> Iterator[dict | str]:
     """ToolAlpaca: real and simulated APIs; tools from their OpenAPI documents."""
     for part in ("real", "simulated"):
-        asked = [(api, *pair) for api in json.loads(files[f"data/eval_{part}.json"])
-                 for pair in zip(api["Instructions"], api["Golden_Answers"])]
+        asked = [
+            (api, *pair)
+            for api in json.loads(files[f"data/eval_{part}.json"])
+            for pair in zip(api["Instructions"], api["Golden_Answers"])
+        ]
         for number, (api, question, gold) in enumerate(asked, 1):
-            texts = [step["Action_Input"].replace('"symbols": "symbols":', '"symbols":') or "{}"
-                     for step in gold]  # four have this slip
+            texts = [
+                step["Action_Input"].replace('"symbols": "symbols":', '"symbols":') or "{}"
+                for step in gold
+            ]  # four have this slip
             if any("${" in text or '"{' in text for text in texts):
                 yield PLACEHOLDER
                 continue
             # "" means: not given.  The key of the service is filled in by the official agent.
             secret = api.get("Authentication") or {}
-            calls = [(step["Action"], {name: value for name, value in json.loads(text).items()
-                                       if value != "" and name not in secret})
-                     for step, text in zip(gold, texts)]
-            yield make_case(f"toolalpaca-{part}-{number:03d}", unquote(question),
-                            openapi_tools(api), calls)
+            calls = [
+                (
+                    step["Action"],
+                    {
+                        name: value
+                        for name, value in json.loads(text).items()
+                        if value != "" and name not in secret
+                    },
+                )
+                for step, text in zip(gold, texts)
+            ]
+            yield make_case(
+                f"toolalpaca-{part}-{number:03d}", unquote(question), openapi_tools(api), calls
+            )
+
 
 def openapi_tools(api: dict) -> list[dict]:
     """One tool for each operation of an API's OpenAPI document, without the key of the service."""
@@ -261,24 +336,42 @@ def openapi_tools(api: dict) -> list[dict]:
         bodies = operation.get("requestBody", {}).get("content", {}).values()
         body = next((media["schema"] for media in bodies), {})
         body = shared["schemas"][body["$ref"].split("/")[-1]] if "$ref" in body else body
-        found = {item["name"]: {**item["schema"], "description": item.get("description")}
-                 for item in operation.get("parameters", []) if item["name"] not in secret}
+        found = {
+            item["name"]: {**item["schema"], "description": item.get("description")}
+            for item in operation.get("parameters", [])
+            if item["name"] not in secret
+        }
         needed = {item["name"] for item in operation.get("parameters", []) if item.get("required")}
         found, needed = found | body.get("properties", {}), needed | set(body.get("required", []))
         name = names.get((path, method), path.strip("/").replace("/", "_") + "_" + method)
-        tools.append(make_tool(name, operation.get("summary") or operation.get("description"),
-                               found, [key for key in found if key in needed]))
+        tools.append(
+            make_tool(
+                name,
+                operation.get("summary") or operation.get("description"),
+                found,
+                [key for key in found if key in needed],
+            )
+        )
     return tools
+
 
 def sealtools(files: dict[str, str]) -> Iterator[dict | str]:
     """Seal-Tools: prompts with five candidate tools each, as Python literals."""
     for part in ("in_domain", "out_domain"):
         for row in json.loads(files[f"Seal-Tools_Dataset/dataset_for_finetune/test_{part}.json"]):
             prompt, answer = (turn["value"] for turn in row["conversations"])
-            listed, question = re.search(r"api_list = (.*)\ntask_instruction = (.*)\nOutput:",
-                                         prompt, re.S).groups()
-            tools = [make_tool(entry["api_name"], entry["api_description"], entry["parameters"],
-                               entry["required"]) for entry in ast.literal_eval(listed)]
+            listed, question = re.search(
+                r"api_list = (.*)\ntask_instruction = (.*)\nOutput:", prompt, re.S
+            ).groups()
+            tools = [
+                make_tool(
+                    entry["api_name"],
+                    entry["api_description"],
+                    entry["parameters"],
+                    entry["required"],
+                )
+                for entry in ast.literal_eval(listed)
+            ]
             calls = [(gold["api"], gold["parameters"]) for gold in ast.literal_eval(answer)]
             if "API_call_" in json.dumps(calls):
                 yield "nested call (an argument is another call's result)"
@@ -286,11 +379,14 @@ def sealtools(files: dict[str, str]) -> Iterator[dict | str]:
             short = row["id"].removeprefix("test_").replace("_", "-")
             yield make_case(f"sealtools-{short}", unquote(question), tools, calls)
 
+
 def nexusraven(files: dict[str, str]) -> Iterator[dict | str]:
     """NexusRaven: questions for four APIs; gold is a Python call."""
     folder = "raven/data/resources/"
-    menus = {part: stub_tools(files[f"{folder}{part}_function_definitions.py"])
-             for part in ("cve_cpe", "virustotal")}
+    menus = {
+        part: stub_tools(files[f"{folder}{part}_function_definitions.py"])
+        for part in ("cve_cpe", "virustotal")
+    }
     menus["emailrep"] = emailrep_tools(files["raven/data/upload_standardized_api_list.py"])
     for part in ("cve_cpe", "emailrep", "virustotal", "toolalpaca"):
         for number, row in enumerate(json.loads(files[f"{folder}{part}_queries.json"]), 1):
@@ -303,15 +399,21 @@ def nexusraven(files: dict[str, str]) -> Iterator[dict | str]:
             given = {key: value for key, value in arguments.items() if value is not None}
             tools = json.loads(json.dumps(menus[part]))  # a copy
             for schema in (tool["parameters"] for tool in tools if tool["name"] == name):
-                schema["required"] = [key for key in schema["required"]
-                                      if key in given or key not in arguments]
+                schema["required"] = [
+                    key for key in schema["required"] if key in given or key not in arguments
+                ]
             if "${" in row["reference"]:
                 yield PLACEHOLDER
             elif arguments and not given:
                 yield "gold gives None for every argument"
             else:
-                yield make_case(f"nexusraven-{part.replace('_', '-')}-{number:03d}",
-                                row["query"].strip(), tools, [(name, given)])
+                yield make_case(
+                    f"nexusraven-{part.replace('_', '-')}-{number:03d}",
+                    row["query"].strip(),
+                    tools,
+                    [(name, given)],
+                )
+
 
 def python_call(text: str, tools: list[dict]) -> tuple[str, dict]:
     """Name and arguments of a call `f(1, b=2)` or `r = module.f(1, b=2)`."""
@@ -321,6 +423,7 @@ def python_call(text: str, tools: list[dict]) -> tuple[str, dict]:
     order = next(list(t["parameters"]["properties"]) for t in tools if t["name"] == name)
     return name, arguments | {order[i]: ast.literal_eval(item) for i, item in enumerate(call.args)}
 
+
 def stub_tools(source: str) -> list[dict]:
     """Tools from Python functions without content whose docstrings describe their arguments."""
     tools = []
@@ -328,40 +431,68 @@ def stub_tools(source: str) -> list[dict]:
         summary, *rest = re.split("Args:|Parameters:", ast.get_docstring(function), maxsplit=1)
         # "- name: text", "- name, text" or "name (type) required: text", where some of the texts
         # repeat the type, and whether the argument is required
-        about = {name.replace("-", "_"): (kind, text) for name, kind, text in re.findall(
-            r"^ *(?:- *)?([\w-]+) *(?:\(([^)]*)\)(?: required| optional)? *:|[:,]) *"
-            r"(?:(?:string|int32|integer|json|dict|bool\w*) *, *(?:(?:required|optional) *, *)?)?"
-            r"(.*)$", "".join(rest), re.M)}
+        about = {
+            name.replace("-", "_"): (kind, text)
+            for name, kind, text in re.findall(
+                r"^ *(?:- *)?([\w-]+) *(?:\(([^)]*)\)(?: required| optional)? *:|[:,]) *"
+                r"(?:(?:string|int32|integer|json|dict|bool\w*) *, *(?:(?:required|optional) *, *)?)?"
+                r"(.*)$",
+                "".join(rest),
+                re.M,
+            )
+        }
         schemas = {}
         for argument in function.args.args:
             kind, text = about.get(argument.arg, ("", ""))
             kind = ast.unparse(argument.annotation) if argument.annotation else kind
             schemas[argument.arg] = {"type": kind, "description": text}
-        required = list(schemas)[:len(schemas) - len(function.args.defaults)]
+        required = list(schemas)[: len(schemas) - len(function.args.defaults)]
         tools.append(make_tool(function.name, summary, schemas, required))
     return tools
 
+
 def prompt_stubs(prompt: str) -> str:
     """Python functions from a prompt with marked signatures and docstrings."""
-    return "\n".join(f"{head.replace('-', '_')}:\n {text.strip()}" for head, text in re.findall(
-        r"<func_start>(.*?)<func_end>\s*<docstring_start>(.*?)<docstring_end>", prompt, re.S))
+    return "\n".join(
+        f"{head.replace('-', '_')}:\n {text.strip()}"
+        for head, text in re.findall(
+            r"<func_start>(.*?)<func_end>\s*<docstring_start>(.*?)<docstring_end>", prompt, re.S
+        )
+    )
+
 
 def emailrep_tools(source: str) -> list[dict]:
     """Tools from the objects assigned in the method `emailrep`."""
-    method = next(node for node in ast.walk(ast.parse(source))
-                  if isinstance(node, ast.FunctionDef) and node.name == "emailrep")
-    entries = [ast.literal_eval(node.value) for node in method.body
-               if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)]
-    return [make_tool(entry["name"], re.split(r"\n\s*Parameters", entry["description"])[0],
-                      {item["name"]: item for item in entry["args_dicts"]},
-                      [item["name"] for item in entry["args_dicts"] if item["required"]])
-            for entry in entries]
+    method = next(
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.name == "emailrep"
+    )
+    entries = [
+        ast.literal_eval(node.value)
+        for node in method.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    ]
+    return [
+        make_tool(
+            entry["name"],
+            re.split(r"\n\s*Parameters", entry["description"])[0],
+            {item["name"]: item for item in entry["args_dicts"]},
+            [item["name"] for item in entry["args_dicts"] if item["required"]],
+        )
+        for entry in entries
+    ]
+
 
 def apibank(files: dict[str, str]) -> Iterator[dict | str]:
     """API-Bank: each API call of a dialogue is one case, the dialogue before it the question."""
     hint = "Make only the next single API call of this dialogue.\n"
-    known = {tool["name"]: tool for text in files.values() if "input_parameters = {" in text
-             for tool in [class_tool(text)]}
+    known = {
+        tool["name"]: tool
+        for text in files.values()
+        if "input_parameters = {" in text
+        for tool in [class_tool(text)]
+    }
     for path in (path for path in files if path.startswith("api-bank/lv1-lv2-samples/")):
         turns = [json.loads(line) for line in files[path].splitlines()]
         tools = [known[name] for name in sorted({t["api_name"] for t in turns if "api_name" in t})]
@@ -371,47 +502,77 @@ def apibank(files: dict[str, str]) -> Iterator[dict | str]:
             elif turn["role"] == "API":
                 id = f"apibank-l{path.split('/level-')[1][0]}-{Path(path).stem}-{index}"
                 before = "\n".join(map(dialogue_line, turns[:index]))
-                yield make_case(id, f"This year is 2023. {hint}{before}", tools,
-                                [(turn["api_name"], turn["param_dict"])])
+                yield make_case(
+                    id,
+                    f"This year is 2023. {hint}{before}",
+                    tools,
+                    [(turn["api_name"], turn["param_dict"])],
+                )
     # The official repository has no dialogues for level 3; the copy in ToolRL has.
     labels = {"user": "User", "response": "AI", "tool_call": "API call", "obs": "API result"}
     for row in json.loads(files["benchmarks/API-Bank/level-3-api_processed.json"]):
-        tools = [make_tool(name, about, ast.literal_eval(schemas), [])
-                 for name, about, schemas in re.findall(
-                     r"^\d+\. (\w+): (.*?)\nParameters: (\{.*?\})$", row["system"], re.M | re.S)]
+        tools = [
+            make_tool(name, about, ast.literal_eval(schemas), [])
+            for name, about, schemas in re.findall(
+                r"^\d+\. (\w+): (.*?)\nParameters: (\{.*?\})$", row["system"], re.M | re.S
+            )
+        ]
         turns = re.findall(r"<(user|response|tool_call|obs)>\s*(.*?)\s*</\1>", row["user"], re.S)
-        lines = [f"{labels[kind]}: {text}" for kind, text in turns
-                 if not text.startswith("Based on our conversation above")]
+        lines = [
+            f"{labels[kind]}: {text}"
+            for kind, text in turns
+            if not text.startswith("Based on our conversation above")
+        ]
         gold, step = row["answer"][0], row["other"]
-        yield make_case(f"apibank-l3-{step['sample_id']:02d}-{step['api_id']}",
-                        hint + "\n".join(lines), tools, [(gold["name"], gold["parameters"])])
+        yield make_case(
+            f"apibank-l3-{step['sample_id']:02d}-{step['api_id']}",
+            hint + "\n".join(lines),
+            tools,
+            [(gold["name"], gold["parameters"])],
+        )
+
 
 def class_tool(source: str) -> dict:
     """The tool of the API class in a file: its texts and the signature of its method `call`."""
     api = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     texts = {node.targets[0].id: node.value for node in api.body if isinstance(node, ast.Assign)}
-    call = next(node.args for node in api.body
-                if isinstance(node, ast.FunctionDef) and node.name == "call")
-    needed = call.args[1:len(call.args) - len(call.defaults)]  # without self
+    call = next(
+        node.args for node in api.body if isinstance(node, ast.FunctionDef) and node.name == "call"
+    )
+    needed = call.args[1 : len(call.args) - len(call.defaults)]  # without self
     schemas = ast.literal_eval(texts["input_parameters"])
-    return make_tool(api.name, ast.literal_eval(texts["description"]), schemas,
-                     [argument.arg for argument in needed if argument.arg in schemas])
+    return make_tool(
+        api.name,
+        ast.literal_eval(texts["description"]),
+        schemas,
+        [argument.arg for argument in needed if argument.arg in schemas],
+    )
+
 
 def dialogue_line(turn: dict) -> str:
     """One turn of a level 1 or 2 dialogue as a line of the question."""
     if turn["role"] != "API":
         return f"{turn['role']}: {turn['text'].strip()}"
-    call, output = (json.dumps(item, ensure_ascii=False)
-                    for item in (turn["param_dict"], turn["result"].get("output")))
+    call, output = (
+        json.dumps(item, ensure_ascii=False)
+        for item in (turn["param_dict"], turn["result"].get("output"))
+    )
     return f"API: {turn['api_name']}({call}) returned {output}"
+
 
 def snips(files: dict[str, str]) -> Iterator[dict | str]:
     """SNIPS: intents are tools, slots their optional parameters; the descriptions are our own."""
     words = json.loads(Path(__file__).with_name("snips_words.json").read_text("utf-8"))
     copied = " Argument values are copied word for word from the request."
-    tools = [make_tool(intent, meaning + copied,
-                       {slot: {"description": text} for slot, text in slots.items()}, [])
-             for intent, (meaning, slots) in words.items()]
+    tools = [
+        make_tool(
+            intent,
+            meaning + copied,
+            {slot: {"description": text} for slot, text in slots.items()},
+            [],
+        )
+        for intent, (meaning, slots) in words.items()
+    ]
     for intent in words:
         path = f"2017-06-custom-intent-engines/{intent}/validate_{intent}.json"
         for number, row in enumerate(json.loads(files[path])[intent], 1):
@@ -419,21 +580,35 @@ def snips(files: dict[str, str]) -> Iterator[dict | str]:
             slots = {p["entity"]: one_line(p["text"]) for p in row["data"] if "entity" in p}
             yield make_case(f"snips-{intent}-{number:03d}", question, tools, [(intent, slots)])
 
+
 def bfcl(files: dict[str, str], benchmark: str) -> Iterator[dict | str]:
     """BFCL: one category after the other; each argument has a list of accepted values."""
     for category in BFCL_CATEGORIES[benchmark]:
         folder, name = "bfcl_eval/data/", f"BFCL_v4_{category}.json"
-        rows, answers = (list(map(json.loads, files.get(path, "").splitlines()))  # "": irrelevance
-                         for path in (folder + name, f"{folder}possible_answer/{name}"))
+        rows, answers = (
+            list(map(json.loads, files.get(path, "").splitlines()))  # "": irrelevance
+            for path in (folder + name, f"{folder}possible_answer/{name}")
+        )
         gold = {row["id"]: row["ground_truth"] for row in answers}
         kept = sorted(random.Random(0).sample(range(len(rows)), min(BFCL_SAMPLE, len(rows))))
         yield from [f"outside the random {BFCL_SAMPLE} of {category}"] * (len(rows) - len(kept))
         for row in (rows[index] for index in kept):
             messages = row["question"][0]
-            question = messages[0]["content"] if len(messages) == 1 else "\n".join(
-                f"{message['role'].capitalize()}: {message['content']}" for message in messages)
-            tools = [{"name": tool["name"], "description": tool["description"],
-                      "parameters": json_schema(tool["parameters"])} for tool in row["function"]]
+            question = (
+                messages[0]["content"]
+                if len(messages) == 1
+                else "\n".join(
+                    f"{message['role'].capitalize()}: {message['content']}" for message in messages
+                )
+            )
+            tools = [
+                {
+                    "name": tool["name"],
+                    "description": tool["description"],
+                    "parameters": json_schema(tool["parameters"]),
+                }
+                for tool in row["function"]
+            ]
             schemas = {tool["name"]: tool["parameters"] for tool in tools}
             accept = [pair for entry in gold.get(row["id"], []) for pair in entry.items()]
             calls = [(name, first_accepted(values, schemas[name])) for name, values in accept]
@@ -441,12 +616,21 @@ def bfcl(files: dict[str, str], benchmark: str) -> Iterator[dict | str]:
             case["benchmark"] = benchmark
             yield case | ({"accept": [values for _, values in accept]} if accept else {})
 
+
 def json_schema(schema: dict) -> dict:
     """A BFCL schema with JSON types for its Python types, at every depth; `any` is no type."""
-    return {key: {name: json_schema(item) for name, item in value.items()} if key == "properties"
-            else json_schema(value) if key == "items"
-            else json_type(value) if key == "type" else value
-            for key, value in schema.items() if (key, value) != ("type", "any")}
+    return {
+        key: {name: json_schema(item) for name, item in value.items()}
+        if key == "properties"
+        else json_schema(value)
+        if key == "items"
+        else json_type(value)
+        if key == "type"
+        else value
+        for key, value in schema.items()
+        if (key, value) != ("type", "any")
+    }
+
 
 def first_accepted(accepted: dict[str, Any], schema: dict) -> dict:
     """Arguments that BFCL accepts: of each the first value; "" stands for: left out."""
@@ -458,26 +642,37 @@ def first_accepted(accepted: dict[str, Any], schema: dict) -> dict:
         optional = "" in (values[:1] if known else values)
         if values and (name in schema.get("required", []) or not optional):
             value = (given or values)[0]
-            items = [first_accepted(item, {}) if isinstance(item, dict) else item
-                     for item in (value if isinstance(value, list) else [value])]
+            items = [
+                first_accepted(item, {}) if isinstance(item, dict) else item
+                for item in (value if isinstance(value, list) else [value])
+            ]
             arguments[name] = items if isinstance(value, list) else items[0]
     return arguments
 
+
 BENCHMARKS = {f.__name__: f for f in (toolalpaca, sealtools, nexusraven, apibank, snips)}
 BENCHMARKS |= {name: partial(bfcl, benchmark=name) for name in BFCL_CATEGORIES}
+
 
 def keep(items: Iterator[dict | str]) -> tuple[list[dict], Counter]:
     """The usable cases, and how many others there are for each reason."""
     judged = [(item, item if isinstance(item, str) else problem(item)) for item in items]
     return [item for item, why in judged if not why], Counter(why for _, why in judged if why)
 
+
 def main() -> None:
     """The command line; see the head of this file."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, metavar="DIR", help="copies; see above")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data", metavar="DIR")
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS),
-                        metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=BENCHMARKS,
+        default=list(BENCHMARKS),
+        metavar="NAME",
+        help=", ".join(BENCHMARKS),
+    )
     a = parser.parse_args()
     try:
         a.out.mkdir(parents=True, exist_ok=True)
@@ -486,8 +681,14 @@ def main() -> None:
                 files = official_files(name, a.source or Path(scratch), network=not a.source)
                 cases, dropped = keep(BENCHMARKS[name](files))
                 part = a.out / f"{name}.jsonl.part"  # renamed when it is whole
-                part.write_text("".join(json.dumps(case, ensure_ascii=False, separators=(",", ":"))
-                                        + "\n" for case in cases), "utf-8", newline="\n")
+                part.write_text(
+                    "".join(
+                        json.dumps(case, ensure_ascii=False, separators=(",", ":")) + "\n"
+                        for case in cases
+                    ),
+                    "utf-8",
+                    newline="\n",
+                )
                 part.replace(part.with_suffix(""))
                 print(f"{name}: {len(cases)} cases kept, {dropped.total()} dropped")
                 print(*(f"{n:6d}  {why}\n" for why, n in dropped.most_common()), sep="", end="")
@@ -495,6 +696,7 @@ def main() -> None:
                     print("        its data are licensed CC BY-NC 4.0: non-commercial use only")
     except (Unavailable, OSError) as error:
         parser.exit(2, f"prepare.py: {error}\n")
+
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ An answer, as --save writes it (and more) and --predictions reads it; null means
 
 Exit code 2 and one line that says where and what to do: bad input.
 """
+
 import json
 import os
 import random
@@ -21,17 +22,19 @@ from pathlib import Path
 
 import torch
 
-from ast_match import Malformed, to_calls
-from benchmarks.score import Calls, Case, by_benchmark, comparison, tables
+from ast_match import to_calls
+from errors import Malformed, UnusableModel
 from eval import complete, with_own_id
+from evals.score import Calls, Case, by_benchmark, comparison, tables
 from generator import Task
 from plumbing import released
 from plumbing.player import Player
-from rollout import SAMPLERS, UnusableModel
 from plumbing.runfolder import read_jsonl
+from rollout import SAMPLERS
 from solver import parse
 
 PAPER_SUBSET = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")  # ids
+
 
 def load_cases(path: Path, rule: str | None = None) -> list[Case]:
     """The cases of a JSONL file, or of all in a folder.  Raises `Malformed`."""
@@ -43,6 +46,7 @@ def load_cases(path: Path, rule: str | None = None) -> list[Case]:
         raise Malformed(f"{path}: no task in it. Name a JSONL file of cases, or a folder of them.")
     return cases
 
+
 def to_case(item: dict, file: str, rule: str | None) -> Case:
     """One line of a file as a case.  Raises `Malformed` with what is wrong."""
     task, benchmark = Task.from_json(item), str(item.get("benchmark", file))
@@ -52,14 +56,23 @@ def to_case(item: dict, file: str, rule: str | None) -> Case:
     accept = [{k: [v] for k, v in call.arguments.items()} for call in task.calls]
     if rule == "bfcl":
         accept = item.get("accept", [])
-        if not (isinstance(accept, list) and len(accept) == len(task.calls)
-                and all(isinstance(a, dict) for a in accept)
-                and all(isinstance(v, list) for a in accept for v in a.values())
-                and all(isinstance(s, dict) and isinstance(s.get("type", ""), str)
-                        for tool in task.tools for s in tool.parameters.values())):
-            raise Malformed("BFCL's rule needs 'accept' with {argument: [values]} for each gold "
-                            "call, and schemas of one type each; --rule exact does not")
+        if not (
+            isinstance(accept, list)
+            and len(accept) == len(task.calls)
+            and all(isinstance(a, dict) for a in accept)
+            and all(isinstance(v, list) for a in accept for v in a.values())
+            and all(
+                isinstance(s, dict) and isinstance(s.get("type", ""), str)
+                for tool in task.tools
+                for s in tool.parameters.values()
+            )
+        ):
+            raise Malformed(
+                "BFCL's rule needs 'accept' with {argument: [values]} for each gold "
+                "call, and schemas of one type each; --rule exact does not"
+            )
     return Case(**vars(task), benchmark=benchmark, rule=rule, accept=tuple(accept))
+
 
 def load_answers(path: Path, cases: list[Case], run: str | None = None) -> dict[str, Calls]:
     """The answers in a JSONL file, by id.  With `run`: what that run has saved so far."""
@@ -79,6 +92,7 @@ def load_answers(path: Path, cases: list[Case], run: str | None = None) -> dict[
     read_jsonl(path, read, torn=run is not None)
     return answers
 
+
 def choose(cases: list[Case], subset: str | None, limit: int | None, seed: int) -> list[Case]:
     """At most `limit` cases of each benchmark; a smaller sample is part of a larger one."""
     groups = by_benchmark([c for c in cases if not subset or PAPER_SUBSET.match(c.id)])
@@ -88,8 +102,10 @@ def choose(cases: list[Case], subset: str | None, limit: int | None, seed: int) 
         raise Malformed("no case is left: change --subset or --limit")
     return sum(chosen, [])
 
-def answer(player: Player, cases: list[Case], known: list[Case], run: str, save: Path | None,
-           a: Namespace) -> dict[str, Calls]:
+
+def answer(
+    player: Player, cases: list[Case], known: list[Case], run: str, save: Path | None, a: Namespace
+) -> dict[str, Calls]:
     """The player's answers, by id; those in `save` are taken from there, the others added."""
     answers = {}
     if save and save.exists() and save.stat().st_size:
@@ -106,6 +122,7 @@ def answer(player: Player, cases: list[Case], known: list[Case], run: str, save:
             print(json.dumps(line), file=file, flush=True)
     return answers
 
+
 def evaluate(a: Namespace) -> None:
     """Answer, or read the answers; print the tables."""
     known = load_cases(a.data, a.rule)
@@ -118,11 +135,17 @@ def evaluate(a: Namespace) -> None:
         how = f"temperature {a.temperature}, seed {a.seed}" if a.temperature else "greedy"
         how += ", prompt paper" if a.prompt == "paper" else ""
         titles = [f"{name}, {how}, at most {a.max_new_tokens} new tokens" for name in names]
-        players = [Player(name, a.device, a.sampler, frozen=True) for name in names]  # a typo shows at once
+        players = [
+            Player(name, a.device, a.sampler, frozen=True) for name in names
+        ]  # a typo shows at once
         files = [a.save, a.save and a.save.with_suffix(".compare.jsonl")]
-        runs = [f"{title}, weights {player.fingerprint()}" for player, title in zip(players, titles)]
-        answers = [answer(player, cases, known, run, file, a)
-                   for player, run, file in zip(players, runs, files)]
+        runs = [
+            f"{title}, weights {player.fingerprint()}" for player, title in zip(players, titles)
+        ]
+        answers = [
+            answer(player, cases, known, run, file, a)
+            for player, run, file in zip(players, runs, files)
+        ]
     answered = [case for case in cases if all(case.id in found for found in answers)]
     if not answered:
         raise Malformed(f"no answer to any of the {len(cases)} cases: change --limit or --subset")
@@ -131,32 +154,46 @@ def evaluate(a: Namespace) -> None:
     if a.compare:
         print(comparison(answered, *answers))
 
+
 def at_least(low: int | float) -> Callable[[str], int | float]:
     """The type of an option that is a number from `low` on."""
+
     def number(text: str) -> int | float:
         if not (value := type(low)(text)) >= low:
             raise ValueError
         return value
+
     return number
+
 
 def parse_arguments(argv: list[str] | None) -> Namespace:
     """The command line."""
-    parser = ArgumentParser("eval.py", description=__doc__,
-                            formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(
+        "eval.py", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="folder or hub name")
     what.add_argument("--predictions", help="JSONL file of answers; no model is asked")
-    parser.add_argument("--compare", help="a second one of the same kind, model or file: first minus"
-                        " second")
+    parser.add_argument(
+        "--compare", help="a second one of the same kind, model or file: first minus second"
+    )
     parser.add_argument("--data", required=True, type=Path, help="JSONL file of cases, or a folder")
     parser.add_argument("--rule", choices=["exact", "bfcl"], help="default: bfcl for bfcl*")
     parser.add_argument("--subset", choices=["paper"], help="the cases that the paper seems to use")
     parser.add_argument("--limit", type=at_least(1), help="so many cases of each benchmark, drawn")
     parser.add_argument("--seed", type=int, default=0, help="of --limit and of sampling")
-    parser.add_argument("--save", type=Path, help="write the answers here; goes on where it stopped"
-                        " (those of --compare: beside it, NAME.compare.jsonl)")
-    parser.add_argument("--prompt", choices=sorted(released.WORDINGS), default="short",
-                        help="wording; paper: as in the release")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        help="write the answers here; goes on where it stopped"
+        " (those of --compare: beside it, NAME.compare.jsonl)",
+    )
+    parser.add_argument(
+        "--prompt",
+        choices=sorted(released.WORDINGS),
+        default="short",
+        help="wording; paper: as in the release",
+    )
     parser.add_argument("--temperature", type=at_least(0.0), default=0.0, help="0: greedy")
     parser.add_argument("--max-new-tokens", type=at_least(1), default=256)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -165,6 +202,7 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     if a.save and a.predictions:
         parser.error("--save goes with --model: --predictions has its answers already")
     return a
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run.  Exit code 2: bad input; 130: Ctrl-C."""

@@ -1,8 +1,10 @@
 """Shares with their intervals, and rows of text in columns: what the reports share.  Pure."""
+
 import math
 import random
 
 Z95 = 1.959964  # of the normal distribution
+
 
 def wilson(right: int, total: int) -> tuple[float, float]:
     """95 % interval of a share.
@@ -14,6 +16,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     centre, half = p + z2 / 2, Z95 * math.sqrt(p * (1 - p) / total + z2 / (4 * total))
     return (centre - half) / (1 + z2), (centre + half) / (1 + z2)
 
+
 def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[float, ...]:
     """Mean of b - a over the same tasks, and its 95 % bootstrap interval over tasks."""
     differences, rng = [int(y) - int(x) for x, y in zip(a, b)], random.Random(0)
@@ -21,9 +24,11 @@ def paired_difference(a: list[bool], b: list[bool], draws: int = 2000) -> tuple[
     means = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(draws))
     return sum(differences) / n, means[int(0.025 * draws)], means[int(0.975 * draws)]
 
+
 def interval(low: float, high: float, sign: str = "") -> str:
     """The ends of an interval in percent, as text; `sign` "+" shows the sign of both."""
     return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
 
 def describe(right: list[bool]) -> str:
     """Accuracy with its interval, as text.
@@ -34,8 +39,14 @@ def describe(right: list[bool]) -> str:
     n, of = sum(right), len(right)
     return f"{n} of {of} = {100 * n / of:.1f} %  {interval(*wilson(n, of))}"
 
+
 def aligned(rows: list[list[str]]) -> str:
     """Rows in aligned columns, the first to the left."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(f"{first:<{widths[0]}}  " + "  ".join(map(str.rjust, rest, widths[1:]))
-                     for first, *rest in rows) + "\n"
+    return (
+        "\n".join(
+            f"{first:<{widths[0]}}  " + "  ".join(map(str.rjust, rest, widths[1:]))
+            for first, *rest in rows
+        )
+        + "\n"
+    )

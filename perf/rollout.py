@@ -1,7 +1,7 @@
 """Our rollout against `generate`, and `generate` with a static cache: same prompts and lengths.
 
-    python bench/rollout.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
-    python bench/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights, 32 rows
+    python perf/rollout.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
+    python perf/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights, 32 rows
 
 Eight samples a prompt at temperature 1; no row ends before the limit, so what is won by dropping
 finished rows is not in these numbers.  CPU seconds are of one thread, wall seconds of all.
@@ -18,8 +18,8 @@ import measure
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from plumbing import player
 import rollout
+from plumbing import player
 
 NEVER = [10**6]  # an end id that no model has
 GROUP = 8
@@ -28,29 +28,47 @@ GROUP = 8
 def large() -> Qwen2ForCausalLM:
     """The shape of Qwen2.5-0.5B with random weights."""
     torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=151_936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
-        num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True)).eval()
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=151_936,
+            hidden_size=896,
+            intermediate_size=4864,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
+    ).eval()
 
 
 def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
     """Name -> a run that samples GROUP completions of `new_tokens` of each prompt."""
-    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
+    uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
     ids, mask, _ = rollout.left_pad(prompts, model.device)
-    common = dict(input_ids=ids, attention_mask=mask.long(), num_return_sequences=GROUP,
-                  do_sample=True, top_k=0, max_new_tokens=new_tokens, eos_token_id=None,
-                  pad_token_id=0)
-    return {"ours": lambda: rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws),
-            "generate": lambda: model.generate(**common),
-            "static": lambda: model.generate(**common, cache_implementation="static",
-                                             disable_compile=True)}
+    common = dict(
+        input_ids=ids,
+        attention_mask=mask.long(),
+        num_return_sequences=GROUP,
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=new_tokens,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return {
+        "ours": lambda: rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, uniforms),
+        "generate": lambda: model.generate(**common),
+        "static": lambda: model.generate(
+            **common, cache_implementation="static", disable_compile=True
+        ),
+    }
 
 
 def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: int) -> float:
     """What one of the last 40 tokens of a rollout costs over one of the tokens 40 to 80: medians
     over `repeats` rollouts."""
     choose, stamps, early, late = rollout.choose, [], [], []
-    draws = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
+    uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
 
     def stamped(*arguments):
         stamps.append(time.perf_counter())
@@ -59,7 +77,7 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: i
     with patch("rollout.choose", stamped):
         for _ in range(repeats):
             stamps.clear()
-            rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, draws)
+            rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, uniforms)
             steps = [b - a for a, b in zip(stamps, stamps[1:])]
             early, late = early + steps[40:80], late + steps[-40:]
     return measure.median(late) / measure.median(early)
@@ -67,8 +85,9 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: i
 
 def main() -> None:
     """Measure and report; see the head of this file."""
-    ap = argparse.ArgumentParser(description=__doc__,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--large", action="store_true")
     ap.add_argument("--repeats", type=int, default=3)
     ap.add_argument("--new-tokens", type=int, default=128)

@@ -12,33 +12,49 @@ Paper: Sec. 4 (AST-based accuracy), Table 1, Fig. 8 (errors).  Our decisions:
 A raw example of an answer, to the case at the head of eval.py; its error is "wrong value":
     [Call("book_table", {"guests": 2})]
 """
+
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
 from ast_match import Call, exact_match
-from benchmarks.bfcl import bfcl_match
-from experiments.intervals import aligned, interval, paired_difference, wilson
+from evals.bfcl import bfcl_match
 from generator import Task
+from plumbing.intervals import aligned, interval, paired_difference, wilson
 
-ERRORS = ("unparsable", "wrong tool", "wrong number of calls", "missing argument",
-          "extra argument", "wrong value")
+ERRORS = (
+    "unparsable",
+    "wrong tool",
+    "wrong number of calls",
+    "missing argument",
+    "extra argument",
+    "wrong value",
+)
 
 Calls = list[Call] | None  # of one answer; None: unreadable
-FIVE = {"toolalpaca": "ToolAlpaca", "sealtools": "SealTool", "nexusraven": "NexusRaven",
-        "apibank": "API-Bank", "snips": "SNIPS"}  # the columns of Table 1
-TABLE_1 = {"Qwen2.5-0.5B-Instruct": (20.17, 37.07, 4.71, 13.85, 1.57, 15.47),  # %, average last
-           "0.5B after Tool-R0": (31.58, 63.95, 17.61, 28.00, 14.29, 30.57),
-           "Qwen2.5-1.5B-Instruct": (35.96, 47.27, 17.61, 19.13, 4.29, 24.85),
-           "1.5B after Tool-R0": (47.36, 83.00, 34.59, 50.62, 20.86, 47.84),
-           "Qwen2.5-3B-Instruct": (45.61, 69.72, 44.33, 44.95, 14.28, 43.97)}
+FIVE = {
+    "toolalpaca": "ToolAlpaca",
+    "sealtools": "SealTool",
+    "nexusraven": "NexusRaven",
+    "apibank": "API-Bank",
+    "snips": "SNIPS",
+}  # the columns of Table 1
+TABLE_1 = {
+    "Qwen2.5-0.5B-Instruct": (20.17, 37.07, 4.71, 13.85, 1.57, 15.47),  # %, average last
+    "0.5B after Tool-R0": (31.58, 63.95, 17.61, 28.00, 14.29, 30.57),
+    "Qwen2.5-1.5B-Instruct": (35.96, 47.27, 17.61, 19.13, 4.29, 24.85),
+    "1.5B after Tool-R0": (47.36, 83.00, 34.59, 50.62, 20.86, 47.84),
+    "Qwen2.5-3B-Instruct": (45.61, 69.72, 44.33, 44.95, 14.28, 43.97),
+}
 REMARK = """Not all averages that the paper prints are the means of their rows. Its cases seem to be
 those of --subset paper; its prompts, menus and scorer differ: compare changes, not levels.
 """
 
+
 @dataclass(frozen=True)
 class Case(Task):
     """A task of a benchmark, with the rule for its answers."""
+
     benchmark: str = ""
     rule: str = "exact"  # or "bfcl"
     accept: tuple[dict[str, list], ...] = ()  # for each gold call: argument -> accepted values
@@ -52,22 +68,34 @@ class Case(Task):
     def demanded(self, i: int) -> set[str]:
         """The arguments that gold call i cannot do without."""
         tool = next(tool for tool in self.tools if tool.name == self.calls[i].name)
-        return {name for name, values in self.accept[i].items()
-                if self.rule == "exact" or "" not in values or name in tool.required}
+        return {
+            name
+            for name, values in self.accept[i].items()
+            if self.rule == "exact" or "" not in values or name in tool.required
+        }
 
     def right_values(self, i: int, call: Call) -> set[str]:
         """The arguments of a call that are right for gold call i, each taken alone."""
         gold, tools = self.calls[i], [replace(tool, required=()) for tool in self.tools]
-        return {name for name in self.accept[i].keys() & call.arguments.keys()
-                if replace(self, tools=tools, accept=({name: self.accept[i][name]},),
-                           calls=[Call(gold.name, {name: gold.arguments.get(name)})]
-                           ).right([Call(gold.name, {name: call.arguments[name]})])}
+        return {
+            name
+            for name in self.accept[i].keys() & call.arguments.keys()
+            if replace(
+                self,
+                tools=tools,
+                accept=({name: self.accept[i][name]},),
+                calls=[Call(gold.name, {name: gold.arguments.get(name)})],
+            ).right([Call(gold.name, {name: call.arguments[name]})])
+        }
+
 
 @dataclass(frozen=True)
 class Verdict:
     """What an answer is worth: its error or None, and for each share how many of how many."""
+
     error: str | None
     shares: dict[str, tuple[int, int]]
+
 
 def verdict(case: Case, calls: Calls) -> Verdict:  # Fig. 8
     """Judge an answer.  Gold calls and calls of the same tool are paired, the best fits first."""
@@ -84,16 +112,27 @@ def verdict(case: Case, calls: Calls) -> Verdict:  # Fig. 8
     missing = [case.demanded(i) - call.arguments.keys() for i, call in pairs]
     extra = [call.arguments.keys() - case.accept[i].keys() for i, call in pairs]
     called, gold = Counter(c.name for c in calls or []), Counter(c.name for c in case.calls)
-    found = (calls is None, called - gold and gold - called, called != gold, any(missing),
-             any(extra), True)
+    found = (
+        calls is None,
+        called - gold and gold - called,
+        called != gold,
+        any(missing),
+        any(extra),
+        True,
+    )
     error = None if case.right(calls) else next(e for e, true in zip(ERRORS, found) if true)
     demanded = sum(len(case.demanded(i)) for i, _ in pairs)
     given = sum(len(call.arguments.keys() & case.accept[i].keys()) for i, call in pairs)
-    return Verdict(error, {
-        "name": (len(pairs), len(case.calls)),
-        "argument": (demanded - sum(map(len, missing)), demanded),
-        "value": (sum(len(case.right_values(i, call)) for i, call in pairs), given),
-        "unparsable": (calls is None, 1)})
+    return Verdict(
+        error,
+        {
+            "name": (len(pairs), len(case.calls)),
+            "argument": (demanded - sum(map(len, missing)), demanded),
+            "value": (sum(len(case.right_values(i, call)) for i, call in pairs), given),
+            "unparsable": (calls is None, 1),
+        },
+    )
+
 
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p of McNemar's test: tasks that only one got right, as throws of a coin.
@@ -104,14 +143,17 @@ def mcnemar(only_a: int, only_b: int) -> float:
     n = only_a + only_b
     return min(1.0, 2 * sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n)
 
+
 def by_benchmark(cases: list[Case]) -> dict[str, list[Case]]:
     """The cases of each benchmark."""
     names = dict.fromkeys(case.benchmark for case in cases)
     return {name: [case for case in cases if case.benchmark == name] for name in names}
 
+
 def percent(part: int, whole: int) -> str:
     """A share as text; "-" of nothing."""
     return f"{100 * part / whole:.1f}" if whole else "-"
+
 
 def tables(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
     """The tables of one model: accuracy, errors, and Table 1 if one of its benchmarks is here."""
@@ -123,12 +165,15 @@ def tables(title: str, cases: list[Case], answers: dict[str, Calls]) -> str:
         verdicts = [verdict(case, answers[case.id]) for case in group]
         n, count = len(verdicts), Counter(v.error for v in verdicts)
         accuracy[name] = 100 * count[None] / n
-        scores.append([name, str(n), percent(count[None], n), interval(*wilson(count[None], n))] + [
-            percent(*map(sum, zip(*(v.shares[s] for v in verdicts)))) for s in shares])
+        scores.append(
+            [name, str(n), percent(count[None], n), interval(*wilson(count[None], n))]
+            + [percent(*map(sum, zip(*(v.shares[s] for v in verdicts)))) for s in shares]
+        )
         errors.append([name, *(percent(count[error], n) for error in ERRORS)])
     left_out = sum(case.id not in answers for case in cases)
     note = f"{left_out} cases without an answer are left out.\n" if left_out else ""
     return "\n".join([title, aligned(scores), aligned(errors), note + beside_the_paper(accuracy)])
+
 
 def beside_the_paper(accuracy: dict[str, float]) -> str:  # Table 1
     """Our row of Table 1 above the paper's; nothing if none of its benchmarks is in `accuracy`."""
@@ -141,14 +186,32 @@ def beside_the_paper(accuracy: dict[str, float]) -> str:  # Table 1
         rows.append([name, *("-" if x is None else f"{x:.2f}" for x in (*five, average, printed))])
     return f"{aligned(rows)}\n{REMARK}"
 
+
 def comparison(cases: list[Case], a: dict[str, Calls], b: dict[str, Calls]) -> str:
     """How much more of the cases `a` has right than `b`: for each benchmark and for all cases."""
-    rows = [["first minus second", "cases", "points", "95 % interval", "only first right",
-             "only second right", "McNemar p"]]
+    rows = [
+        [
+            "first minus second",
+            "cases",
+            "points",
+            "95 % interval",
+            "only first right",
+            "only second right",
+            "McNemar p",
+        ]
+    ]
     for name, group in {**by_benchmark(cases), "all cases": cases}.items():
         first, second = ([case.right(x[case.id]) for case in group] for x in (a, b))
         mean, *ends = paired_difference(second, first)
         only = [sum(x > y for x, y in zip(*pair)) for pair in ((first, second), (second, first))]
-        rows.append([name, str(len(group)), f"{100 * mean:+.1f}", interval(*ends, "+"),
-                     *map(str, only), f"{mcnemar(*only):.3g}"])
+        rows.append(
+            [
+                name,
+                str(len(group)),
+                f"{100 * mean:+.1f}",
+                interval(*ends, "+"),
+                *map(str, only),
+                f"{mcnemar(*only):.3g}",
+            ]
+        )
     return aligned(rows)

@@ -6,15 +6,15 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import torch
 import transformers
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from experiments.report import commit
+from plumbing.report import commit
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict]:
@@ -27,7 +27,9 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: dict(zip(("wall", "cpu"), map(median, zip(*runs)))) for name, runs in seconds.items()}
+    return {
+        name: dict(zip(("wall", "cpu"), map(median, zip(*runs)))) for name, runs in seconds.items()
+    }
 
 
 def median(values) -> float:
@@ -37,17 +39,23 @@ def median(values) -> float:
 
 def machine() -> dict:
     """On what this was measured."""
-    return {"commit": commit(), "torch": torch.__version__, "transformers": transformers.__version__,
-            "python": platform.python_version(), "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu()}
+    return {
+        "commit": commit(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
+    }
 
 
 def cpu() -> str:
     """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")),
-                platform.processor())
+    return next(
+        (x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor()
+    )
 
 
 def report(name: str, rows: list[dict], **more) -> None:

@@ -1,8 +1,8 @@
 """One whole GRPO step, ours against TRL's GRPOTrainer: rollout, reward, update.
 
     pip install trl                     # only for this benchmark
-    python bench/step.py                # prompt 200, completion 128
-    python bench/step.py --long         # prompt 800, completion 200
+    python perf/step.py                # prompt 200, completion 128
+    python perf/step.py --long         # prompt 800, completion 200
 
 Both get the same model (2.8 M parameters, random), 8 prompts x 8 samples, temperature 1, no KL,
 AdamW, and a reward that costs nothing.  Our step runs inside TRL's callback after each of its
@@ -24,8 +24,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
 
 import grpo
-from plumbing import player
 import rollout
+from plumbing import player
 
 PROMPTS, GROUP = 8, 8
 NEVER = [10**6]  # an end id that no model has: all completions are as long as the limit
@@ -35,11 +35,21 @@ def problem(width: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerBase, list
     """A random model of 2.8 M parameters, a tokenizer, and prompts of exactly `width` tokens."""
     tokenizer = player.load_model(str(measure.HERE.parent / "tiny"))[1]
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=688, num_hidden_layers=3,
-        num_attention_heads=8, num_key_value_heads=4, tie_word_embeddings=True,
-        max_position_embeddings=2048, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id))
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=688,
+            num_hidden_layers=3,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            tie_word_embeddings=True,
+            max_position_embeddings=2048,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     return model, tokenizer, ["0+" * (width // 2 - 1) + f"{i}+" for i in range(PROMPTS)]
 
 
@@ -55,8 +65,8 @@ def our_step(model, tokenizer, prompts: list[str], new_tokens: int):
     ids, shape = [tokenizer(p)["input_ids"] for p in prompts], (len(prompts), GROUP, new_tokens)
 
     def step():
-        draws = torch.rand(shape, dtype=torch.float64)
-        rollouts = rollout.sample(model, ids, GROUP, new_tokens, 1.0, NEVER, draws)
+        uniforms = torch.rand(shape, dtype=torch.float64)
+        rollouts = rollout.sample(model, ids, GROUP, new_tokens, 1.0, NEVER, uniforms)
         rewards = torch.tensor([reward(r.completion) for r in rollouts]).view(-1, GROUP)
         return grpo.step(model, optimizer, rollouts, rewards, cfg)
 
@@ -70,15 +80,34 @@ def trl_trainer(model, tokenizer, prompts: list[str], new_tokens: int, steps: in
 
     cpu = model.device.type == "cpu"
     config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=PROMPTS * GROUP,
-        num_generations=GROUP, max_completion_length=new_tokens, beta=0.0, temperature=1.0,
-        loss_type="grpo", learning_rate=1e-6, weight_decay=1e-2, lr_scheduler_type="constant",
-        gradient_checkpointing=False, use_cpu=cpu, bf16=not cpu, report_to="none",
-        save_strategy="no", logging_strategy="no", disable_tqdm=True)
+        output_dir=tempfile.mkdtemp(),
+        max_steps=steps,
+        per_device_train_batch_size=PROMPTS * GROUP,
+        num_generations=GROUP,
+        max_completion_length=new_tokens,
+        beta=0.0,
+        temperature=1.0,
+        loss_type="grpo",
+        learning_rate=1e-6,
+        weight_decay=1e-2,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        use_cpu=cpu,
+        bf16=not cpu,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
     rewards = lambda completion_ids, **_: [reward(ids) for ids in completion_ids]
-    return GRPOTrainer(model=model, reward_funcs=rewards, args=config, processing_class=tokenizer,
-                       train_dataset=Dataset.from_dict({"prompt": prompts * steps}),
-                       callbacks=[callback])
+    return GRPOTrainer(
+        model=model,
+        reward_funcs=rewards,
+        args=config,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": prompts * steps}),
+        callbacks=[callback],
+    )
 
 
 class InTurns(TrainerCallback):
@@ -98,14 +127,19 @@ class InTurns(TrainerCallback):
             self.note("ours")
 
     def note(self, who: str) -> None:
-        self.seconds[who].append((time.perf_counter() - self.began[0],
-                                  time.process_time() - self.began[1]))
+        self.seconds[who].append(
+            (time.perf_counter() - self.began[0], time.process_time() - self.began[1])
+        )
 
 
 def peak(who: str, width: int, new_tokens: int) -> float:
     """Peak memory in MB that two steps add to a process that has loaded everything."""
-    text = subprocess.run([sys.executable, __file__, "--peak", who, "--sizes", str(width),
-                           str(new_tokens)], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [sys.executable, __file__, "--peak", who, "--sizes", str(width), str(new_tokens)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return json.loads(text.splitlines()[-1])
 
 
@@ -132,8 +166,9 @@ def high_water() -> float:
 
 def main() -> None:
     """Measure and report; see the head of this file."""
-    ap = argparse.ArgumentParser(description=__doc__,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--long", action="store_true")
     ap.add_argument("--steps", type=int, default=4, help="of which the first is not counted")
     ap.add_argument("--threads", type=int, default=1)
@@ -152,11 +187,25 @@ def main() -> None:
     rows = []
     for who, runs in turns.seconds.items():
         wall, cpu = (measure.median(column) for column in zip(*runs[1:]))
-        rows.append({"": who, "prompt": sizes[0], "completion": sizes[1], "wall s": wall,
-                     "CPU s": cpu, "peak MB": peak(who, *sizes)})
+        rows.append(
+            {
+                "": who,
+                "prompt": sizes[0],
+                "completion": sizes[1],
+                "wall s": wall,
+                "CPU s": cpu,
+                "peak MB": peak(who, *sizes),
+            }
+        )
     ours, trl = rows
-    rows.append({"": "TRL / ours", "prompt": sizes[0], "completion": sizes[1],
-                 **{key: trl[key] / ours[key] for key in ("wall s", "CPU s", "peak MB")}})
+    rows.append(
+        {
+            "": "TRL / ours",
+            "prompt": sizes[0],
+            "completion": sizes[1],
+            **{key: trl[key] / ours[key] for key in ("wall s", "CPU s", "peak MB")},
+        }
+    )
     measure.report("step_long" if a.long else "step", rows)
 
 

@@ -5,13 +5,16 @@ Source: the package bfcl-eval, its AST checker; verdicts agree with it on 3,008 
 The call {"name": "get_weather", "arguments": {"city": "Paris", "days": 3}} in that spelling:
     [get_weather(city="Paris", days=3)]
 """
+
 import ast
 import re
 from typing import Any
 
-from ast_match import UNREADABLE, Call, Malformed, Tool, check_size, plain, syntax_tree
+from ast_match import UNREADABLE, Call, Tool, check_size, plain, syntax_tree
+from errors import Malformed
 
 TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
+
 
 def parse_python_calls(text: str) -> list[Call]:
     """Calls in Python's syntax, parsed and never evaluated.  Raises `Malformed`.
@@ -30,6 +33,7 @@ def parse_python_calls(text: str) -> list[Call]:
             node.value = "..."  # what BFCL reads
     return [_python_call(node) for node in getattr(body, "elts", [body])]
 
+
 def _python_call(node: ast.expr) -> Call:
     func, name = getattr(node, "func", None), ""
     while isinstance(func, ast.Attribute):
@@ -45,8 +49,10 @@ def _python_call(node: ast.expr) -> Call:
         raise Malformed("a value is not a literal") from None
     return Call(func.id + name, dict(zip(names, map(plain, values))))
 
-def bfcl_match(predicted: list[Call], gold: list[Call], accept: list[dict[str, list]],
-               tools: list[Tool]) -> bool:
+
+def bfcl_match(
+    predicted: list[Call], gold: list[Call], accept: list[dict[str, list]], tools: list[Tool]
+) -> bool:
     """BFCL's rule: each gold call in turn takes the first unused prediction that fits.
 
     `accept` has the accepted values of each argument of each gold call; "" means: may be left out.
@@ -59,11 +65,15 @@ def bfcl_match(predicted: list[Call], gold: list[Call], accept: list[dict[str, l
         unused.remove(taken)
     return not unused
 
+
 def _fits(call: Call, tool: Tool, accepted: dict[str, list]) -> bool:
     given = call.arguments
-    return (set(tool.required) <= given.keys() <= tool.parameters.keys() & accepted.keys()
-            and all(name in given or "" in values for name, values in accepted.items())
-            and all(_value(given[n], tool.parameters[n], accepted[n]) for n in given))
+    return (
+        set(tool.required) <= given.keys() <= tool.parameters.keys() & accepted.keys()
+        and all(name in given or "" in values for name, values in accepted.items())
+        and all(_value(given[n], tool.parameters[n], accepted[n]) for n in given)
+    )
+
 
 def _value(value: Any, schema: dict, accepted: list) -> bool:
     kind, first = TYPES.get(schema.get("type"), str), _first_type(accepted)
@@ -80,13 +90,21 @@ def _value(value: Any, schema: dict, accepted: list) -> bool:
         return any(len(value) == len(a) and all(map(_dict, value, a)) for a in accepted)
     return [*map(_loose, value)] in ([*map(_loose, a)] for a in accepted)
 
+
 def _first_type(accepted: list) -> type | None:
     return next((type(a) for a in accepted if a != ""), None)
 
+
 def _dict(value: Any, accepted: Any) -> bool:
-    return type(value) is type(accepted) is dict and value.keys() <= accepted.keys() and all(
-        isinstance(a, list) and (_loose(value[k]) in map(_loose, a) if k in value else "" in a)
-        for k, a in accepted.items())
+    return (
+        type(value) is type(accepted) is dict
+        and value.keys() <= accepted.keys()
+        and all(
+            isinstance(a, list) and (_loose(value[k]) in map(_loose, a) if k in value else "" in a)
+            for k, a in accepted.items()
+        )
+    )
+
 
 def _loose(x: Any) -> Any:
     return re.sub(r"[ ,./\-_*^]", "", x).lower().replace("'", '"') if isinstance(x, str) else x

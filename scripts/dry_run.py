@@ -6,13 +6,14 @@ enters and leaves each phase is printed; the files are in runs/dry-run/.  A `bre
 in the project stops it there.  Checkpoints are names alone: "scripted" is the untrained player, and
 "iter1/solver" the Solver that is trained once.
 """
+
 import json
 import random
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Iterable
 
 import torch
 
@@ -21,9 +22,8 @@ import grpo
 import selfplay
 import solver
 from ast_match import last_block
-from experiments import report
 from generator import Task
-from plumbing import play
+from plumbing import cli, report
 from plumbing.runfolder import write_jsonl
 from rollout import Rollout
 
@@ -32,11 +32,14 @@ VERBS = "book find move cancel list rate share close".split()
 SKILL = {  # iterations the Solver was trained -> how often it is right about each verb, from "book"
     0: (1, 0.5, 0.25, 0, 0, 0, 0, 0),
     1: (1, 1, 0.75, 0.5, 0.25, 0, 0, 0),
-    2: (1, 1, 1, 1, 0.75, 0.5, 0.25, 0)}
+    2: (1, 1, 1, 1, 0.75, 0.5, 0.25, 0),
+}
 FLAWS = (  # of the Generator: old text -> new text, how often before training and after it
     (r"</tool_call_answer>", "", 0.2, 0.05),  # cut off
     (r'("name": "\w+)(", "arguments")', r"\1_it\2", 0.2, 0.05),  # a tool that is not in the menu
-    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05))  # a value that nobody named
+    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05),
+)  # a value that nobody named
+
 
 class Scripted:
     """A player without a model; its name, iter1/solver for one, tells how far it was trained."""
@@ -53,13 +56,22 @@ class Scripted:
         """A completion as text."""
         return bytes(rollout.completion).decode()
 
-    def ask(self, chats: Iterable[list[dict[str, str]]], group: int, max_new_tokens: int,
-            temperature: float, seed: int = 0) -> list[Rollout]:
+    def sample(
+        self,
+        chats: Iterable[list[dict[str, str]]],
+        group: int,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int = 0,
+    ) -> list[Rollout]:
         """`group` completions of each chat, prompt-major."""
         rng = random.Random(seed)
         write = {generator.SYSTEM: self.invent, solver.SYSTEM: self.solve}
-        texts = [(chat, write[chat[0]["content"]](chat[1]["content"], rng))
-                 for chat in chats for _ in range(group)]
+        texts = [
+            (chat, write[chat[0]["content"]](chat[1]["content"], rng))
+            for chat in chats
+            for _ in range(group)
+        ]
         return [Rollout(self.ids(chat), list(text.encode()), True) for chat, text in texts]
 
     def digit_logits(self, chats: Iterable) -> torch.Tensor:
@@ -70,15 +82,23 @@ class Scripted:
         """The Generator: a task that obeys its spec, or one with a flaw."""
         domain, _, size, calls = re.findall(r": (\w+)", prompt)
         verbs = rng.sample(VERBS, int(size))
-        tools = [{"name": f"{verb}_{domain}", "description": f"{verb} it",
-                  "parameters": {"person": {"type": "string"}}, "required": ["person"]}
-                 for verb in verbs]
+        tools = [
+            {
+                "name": f"{verb}_{domain}",
+                "description": f"{verb} it",
+                "parameters": {"person": {"type": "string"}},
+                "required": ["person"],
+            }
+            for verb in verbs
+        ]
         wanted = list(zip(verbs, rng.sample(NAMES, int(calls))))
         gold = [{"name": f"{verb}_{domain}", "arguments": {"person": who}} for verb, who in wanted]
         question = " and ".join(f"{verb} {domain} for {who}" for verb, who in wanted)
-        text = (f"<think>\nhm\n</think>\n<question>\nPlease {question}.\n</question>\n"
-                f"<available_tools>\n{json.dumps(tools)}\n</available_tools>\n"
-                f"<tool_call_answer>\n{json.dumps(gold)}\n</tool_call_answer>")
+        text = (
+            f"<think>\nhm\n</think>\n<question>\nPlease {question}.\n</question>\n"
+            f"<available_tools>\n{json.dumps(tools)}\n</available_tools>\n"
+            f"<tool_call_answer>\n{json.dumps(gold)}\n</tool_call_answer>"
+        )
         for old, new, before, after in FLAWS:
             if rng.random() < (after if self.trained else before):
                 text = re.sub(old, new, text)
@@ -93,11 +113,13 @@ class Scripted:
             calls.append({"name": f"{verb}_{noun}", "arguments": said})
         return f"<think>hm</think>\n<tool_call_answer>\n{json.dumps(calls)}\n</tool_call_answer>"
 
+
 def gist(text: str) -> str:
     """A completion in a line: a task's question, the calls, or why there are none."""
     question, answer = last_block(text, "question"), solver.parse(text)
     calls = [f"{call.name}({', '.join(call.arguments.values())})" for call in answer.calls]
     return f"{question or ''} {' '.join(calls) or answer.reason}".strip()
+
 
 class DryRun(selfplay.Run):
     """The phases, told as they happen."""
@@ -132,17 +154,32 @@ class DryRun(selfplay.Run):
             print(f"    {task.id} p {p[task.id]:.3f} {task.question}")
         return tasks
 
+
 def main() -> None:
     """Play two iterations."""
-    cfg = selfplay.Config(model="scripted", run="dry-run", device="cpu", iterations=2, group=4,
-                          generator_steps=1, generator_prompts=2, solver_steps=2, solver_prompts=4,
-                          candidates=60, select=20, p_large_menu=0.2, eval_tasks=40)
+    cfg = selfplay.Config(
+        model="scripted",
+        run="dry-run",
+        device="cpu",
+        iterations=2,
+        group=4,
+        generator_steps=1,
+        generator_prompts=2,
+        solver_steps=2,
+        solver_prompts=4,
+        candidates=60,
+        select=20,
+        p_large_menu=0.2,
+        eval_tasks=40,
+    )
     shutil.rmtree(Path("runs") / cfg.run, ignore_errors=True)
     cfg.heldout = f"runs/{cfg.run}/heldout.jsonl"
-    folder = play.open_folder(cfg, set_changed=False)
+    folder = cli.open_folder(cfg, set_changed=False)
     author, rng = Scripted("iter1"), random.Random(7)
-    drafts = [(spec, generator.parse(author.invent(generator.prompt(spec)[1]["content"], rng)))
-              for spec in generator.sample_specs(7, 2 * cfg.eval_tasks)]
+    drafts = [
+        (spec, generator.parse(author.invent(generator.prompt(spec)[1]["content"], rng)))
+        for spec in generator.sample_specs(7, 2 * cfg.eval_tasks)
+    ]
     tasks = [draft.task(f"heldout-{i}", spec.domain) for i, (spec, draft) in enumerate(drafts)]
     write_jsonl(Path(cfg.heldout), [task.to_json() for task in tasks if task])
     selfplay.Run, report.Player = DryRun, Scripted

@@ -1,0 +1,96 @@
+"""The settings of a run: one value, one place.
+
+Each field carries its meaning, the paper's value and its source, and the heading under which
+`python selfplay.py --help` lists it.  A field without a heading is a constant: it has no option.
+
+    >>> Config(seed=3).seed
+    3
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+RUN = "what to run"
+GENERATOR = "Generator (Sec. 3.2)"
+CURATION = "curation (Sec. 3.3)"
+SOLVER = "Solver (Sec. 3.4)"
+GRPO = "GRPO (Table 4)"
+MACHINE = "machine"
+ABLATIONS = "ablations (Table 3)"
+GROUPS = (RUN, GENERATOR, CURATION, SOLVER, GRPO, MACHINE, ABLATIONS)
+
+
+def option(default: Any, group: str, help: str, paper: str = "", choices: str = "") -> Any:
+    """A field with its heading, its meaning, the paper's value and the allowed choices."""
+    metadata = {"group": group, "help": help, "paper": paper, "choices": choices.split()}
+    return field(default=default, metadata=metadata)
+
+
+def constant(default: Any, help: str, paper: str = "") -> Any:
+    """A field that no option changes; `tiny` may have a value of its own."""
+    return option(default, "", help, paper)
+
+
+@dataclass
+class Config:
+    """What decides a run.  The defaults are for a real model; `plumbing/presets.py` has others."""
+
+    model: str = option("tiny", RUN, "folder or hub name of the base model", "Qwen2.5, Sec. 4")
+    run: str = option("", RUN, "name of the folder under runs/; default: the model's name")
+    seed: int = option(0, RUN, "seed of everything random")
+    iterations: int = option(3, RUN, "iterations of self-play", "3, Sec. 4")
+    heldout: str = option("", RUN, "file or folder of held-out tasks; default: what is prepared")
+
+    generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
+    generator_batch: int = option(6, GENERATOR, "specs per step", "24 / G, Table 4")
+    spec: str = option(
+        "graded", GENERATOR, "how a spec counts that is not met", "", "graded gate free"
+    )
+    guards: str = option("on", GENERATOR, "rewards no hack; off: the paper's reward", "", "on off")
+    generator_prompt: str = option("bank", GENERATOR, "bank, placeholders, or a file")
+
+    candidates: int = option(
+        10_000, CURATION, "tasks that the Generator proposes", "10,000, Sec. 4"
+    )
+    candidate_temperature: float = option(0.7, CURATION, "temperature of the proposals")
+    num_probes: int = option(8, CURATION, "Solver answers per task, K", "8, Sec. 3.2.1")
+    select: int = option(2000, CURATION, "most tasks to keep", "2,000, Sec. 4")
+    p_min: float = option(0.125, CURATION, "least pass rate of a task that is kept")
+    p_max: float = option(1.0, CURATION, "highest pass rate of a task that is kept")
+
+    solver_steps: int = option(50, SOLVER, "GRPO steps", "50, Sec. 4")
+    solver_batch: int = option(8, SOLVER, "tasks per step", "32 / G, Table 4")
+    answer_tokens: int = option(256, SOLVER, "most new tokens of an answer")
+    solver_prompt: str = option("bank", SOLVER, "bank, placeholders, or a file")
+
+    group: int = option(4, GRPO, "completions per prompt, G", "4, Table 4")
+    lr: float = option(1e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
+    schedule: str = option("linear", GRPO, "of the learning rate", "", "linear constant")
+    beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
+    loss: str = option("grpo", GRPO, "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
+    temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
+    max_new_tokens: int = option(1024, GRPO, "most new tokens of a task", "4,096, Table 4")
+
+    device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: the fastest there is")
+    sampler: str = option("hand", MACHINE, "rollout.py, or generate of transformers", "", "hand hf")
+    rows: str = option("auto", MACHINE, "completions sampled at once")
+    micro_batch: int = option(16, MACHINE, "completions per forward pass of an update")
+    checkpointing: str = option("off", MACHINE, "on: less memory, slower updates", "", "off on")
+    shard: str = option("off", MACHINE, "on: share weights out (torchrun)", "", "off on")
+
+    ablation: str = option(
+        "none",
+        ABLATIONS,
+        "one change to the method",
+        "none",
+        "none shared-weights no-difficulty hard-cliff no-judge shuffled batch-std",
+    )
+
+    weight_decay: float = constant(0.01, "weight decay of AdamW", "0.01, Table 4")
+    max_grad_norm: float = constant(1.0, "the gradient's norm is clipped here")
+    probe_temperature: float = constant(0.7, "temperature of the K answers", "0.7, Sec. 3.2.1")
+    p_large_menu: float = constant(
+        0.6, "share of large menus among one-call specs", "0.6, Sec. 3.2"
+    )
+    eval_tasks: int = constant(100, "held-out tasks of each file that are evaluated")
+    save_every: int = constant(10, "steps between two checkpoints of an unfinished phase")

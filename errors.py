@@ -1,0 +1,25 @@
+"""Every exception that this project raises on purpose.
+
+A message says what is wrong and what to do.  The commands print it in one line and exit: code 2
+for bad input, 3 for a phase that had nothing to learn from.
+"""
+
+
+class Malformed(ValueError):
+    """Untrusted text is not what it should be; the message is a short reason that can be counted."""
+
+
+class UsageError(ValueError):
+    """An option, a file or a folder cannot be used; the message says what to do."""
+
+
+class UnusableModel(UsageError):
+    """A model cannot be found, read or served."""
+
+
+class EmptyPhase(Exception):
+    """A phase had nothing to learn from; the message says which option to change."""
+
+
+class Lost(ConnectionError):
+    """Another process of this run has ended, so this one ends too."""
