@@ -94,3 +94,38 @@ class Config:
     )
     eval_tasks: int = constant(100, "held-out tasks of each file that are evaluated")
     save_every: int = constant(10, "steps between two checkpoints of an unfinished phase")
+
+
+# The base model that ships: a million parameters learn in larger steps, from fewer tasks.
+TINY = dict(
+    lr=2e-4,
+    schedule="constant",
+    beta=0.0,
+    group=8,
+    max_new_tokens=320,
+    answer_tokens=320,
+    micro_batch=32,
+    generator_steps=15,
+    generator_batch=8,
+    solver_steps=15,
+    solver_batch=16,
+    p_large_menu=0.2,
+    p_min=0.5,
+    candidates=700,
+    candidate_temperature=1.0,
+    select=240,
+    eval_tasks=480,
+    heldout="tiny",
+)
+
+# `--smoke`: every phase once, with minimal counts.
+SMOKE = dict(
+    iterations=1,
+    save_every=1,
+    generator_steps=2,
+    generator_batch=2,
+    solver_steps=3,
+    solver_batch=2,
+    candidates=48,
+    eval_tasks=16,
+)

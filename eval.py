@@ -34,6 +34,10 @@ def heldout_file(name: str) -> Path:
     return Path(__file__).with_name("tiny") / "heldout.jsonl" if name == "tiny" else Path(name)
 
 
+def load_heldout(path, limit):
+    return {"tiny": load_tasks(Path(__file__).with_name("tiny") / "heldout.jsonl")[:limit]}
+
+
 def load_tasks(path: Path) -> list[Task]:
     """The tasks of a JSONL file.  Raises `Malformed`, naming file and line."""
     if tasks := read_jsonl(path, with_own_id(Task.from_json)):
@@ -84,12 +88,7 @@ def complete(
             bar.update(len(todo))
 
 
-def grade(
-    player: Player,
-    tasks: list[Task],
-    max_new_tokens: int,
-    between: Callable[[], None] = lambda: None,
-) -> list[bool]:
+def grade(player, tasks, template, max_new_tokens, title="", between=lambda: None) -> list[bool]:
     """Whether the greedy answer to each task is right; `between` runs after each and may raise."""
     right, gold = {}, {task.id: task.calls for task in tasks}
     for id, text in complete(player, tasks, max_new_tokens):

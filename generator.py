@@ -3,18 +3,42 @@
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 Our decisions:
   1. A task is kept as data and written anew for the Solver, so all menus have one form.
-  2. The prompt shows one example, of a domain that is not in DOMAINS.  With placeholders in its
-     place a model of 0.5 B parameters hardly ever kept the form.
+  2. The prompt shows one example of the spec's own size, drawn anew for each spec from a bank of
+     other domains (examples.py).  `--generator-prompt placeholders` shows the form instead, as the
+     release does; any other text comes in by file (template.py).
+  3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
+     request leaves out.
 
-One raw example, the completion for the spec (library, single_turn, m = 2, n = 1): see SYSTEM.
+One raw example, the completion for the spec (library, single_turn, m = 2, n = 1):
+
+    <think>
+    Tool 1: find_book(title, branch, large_print?)
+    Tool 2: pay_fine(card_number, amount)
+    Call 1: find_book with title The Little Prince, branch Harbour; without large_print
+    </think>
+    <question>
+    Does the Harbour branch have The Little Prince on its shelves?
+    </question>
+    <available_tools>
+    [{"name": "find_book", "description": "Look for a book.", "parameters": {"title": ...
+    </available_tools>
+    <tool_call_answer>
+    [{"name": "find_book", "arguments": {"title": "The Little Prince", "branch": "Harbour"}}]
+    </tool_call_answer>
 """
 
+import json
 import random
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import examples
 from ast_match import Call, Tool, last_block, parse_value, to_calls, to_tools
 from errors import Malformed
+from examples import Example
+from template import Chat, Template, read_template
 
 DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
@@ -22,36 +46,67 @@ insurance legal news weather sports entertainment education real_estate food_ord
 utilities government memory_management web_search social_media math vehicle_control
 travel""")  # Sec. 3.2
 P_MULTI_TURN = 0.1  # Sec. 3.2
-P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn one always has one call
+P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn spec always has one call
 P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
 SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools; uniform between
 TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
+PLACEHOLDER_PHRASES = ("tool_name", "argument_name", "begin with <think>")
 
-SYSTEM = """You invent one task for a tool-calling assistant: a request of a user, a menu of \
-tools, and the calls that fulfil the request.
-Rules: The menu has exactly the number of tools, the answer exactly the number of calls that are \
-asked for. Each call uses a tool of the menu and gives all its required arguments. Arguments are \
-flat: text, numbers, true or false. Each value stands word for word in the question. In a \
-multi_turn context the question is a short dialogue of User and Assistant.
-Write four blocks, then stop. For example, for the domain library, single_turn, 2 tools, 1 call:
+SYSTEM = """You write one new task for a tool-calling assistant: what a user asks for, a menu of \
+tools, and the calls that do it.
+Rules:
+- The menu has exactly the number of tools, the answer exactly the number of calls that are asked \
+for. All tools belong to the domain that is asked for.
+- The question is what a real user would say or write: it names things and values, never tools or \
+arguments. In a multi_turn context it is a short dialogue of User and Assistant.
+- Arguments are flat: text, numbers, true or false. Every value of the calls is in the question, \
+word for word.
+- A call gives all required arguments. It leaves out each optional argument that the question does \
+not mention.
+- <think> numbers the tools of the menu, then the calls. An optional argument has a question mark.
+
+This is a task for the domain {example}
+
+Now write a new task of your own in the same form: another domain, other tools, another question, \
+other values. Stop after </tool_call_answer>."""
+
+USER = """Domain: {domain}
+Context: {context}
+Tools in the menu: {menu_size}
+Calls in the answer: {calls}
+Begin with <think> and write all four blocks."""
+
+# The structure of the released prompt in our own words: rules, then the form with placeholders.
+PLACEHOLDERS = Template(
+    """You are an expert at designing tasks for assistants that call tools. First reason about \
+the design in <think> </think> tags. Then give the request of the user, the available tools and \
+the right calls, each in tags of its own.""",
+    """Design one {context} task for the domain {domain}.
+Rules:
+1. Give exactly {menu_size} tools, each fit for the domain.
+2. The answer has exactly {calls} calls, each of a tool in the list.
+3. Every required argument is given.
+4. Values are flat: text, numbers or booleans.
+5. Every value can be read in the request, word for word.
+6. The request is natural and complete, and does not name the tools.
+Use exactly this form:
 <think>
-The menu is find_book(title, branch), renew_loan(card_number, days). The request needs find_book \
-with title and branch.
+your reasoning
 </think>
 <question>
-Is The Little Prince on the shelf of the Harbour branch?
+the request of the user
 </question>
 <available_tools>
-[{"name": "find_book", "description": "Look for a book in a branch.", "parameters": {"title": \
-{"type": "string"}, "branch": {"type": "string"}}, "required": ["title", "branch"]}, {"name": \
-"renew_loan", "description": "Keep a book longer.", "parameters": {"card_number": {"type": \
-"string"}, "days": {"type": "integer"}}, "required": ["card_number", "days"]}]
+[{"name": "tool_name", "description": "what it does", "parameters": {"argument_name": {"type": \
+"string"}}, "required": ["argument_name"]}]
 </available_tools>
 <tool_call_answer>
-[{"name": "find_book", "arguments": {"title": "The Little Prince", "branch": "Harbour"}}]
-</tool_call_answer>
-Write a new task of your own in exactly this form: other tools, other values."""
+[{"name": "tool_name", "arguments": {"argument_name": "value"}}]
+</tool_call_answer>""",
+)
+TEMPLATES = {"bank": Template(SYSTEM, USER), "placeholders": PLACEHOLDERS}
+FIELDS = {"domain", "context", "menu_size", "calls"}  # every prompt has them; {example} is optional
 
 
 @dataclass(frozen=True)
@@ -62,6 +117,7 @@ class Spec:
     context: str  # c: "single_turn" or "multi_turn"
     menu_size: int  # m
     calls: int  # n
+    example_seed: int = 0  # decides the example of the prompt; not part of the paper's s
 
 
 @dataclass(frozen=True)
@@ -75,7 +131,7 @@ class Task:
     domain: str = ""
 
     def to_json(self) -> dict:
-        """The task as one line of a JSONL file."""
+        """Return the task as one line of a JSONL file."""
         return {
             "id": self.id,
             "domain": self.domain,
@@ -92,12 +148,14 @@ class Task:
         if not isinstance(item.get("tools"), list):
             raise Malformed("'tools' is not a list")
         gold = item.get("calls")
-        if not isinstance(gold, list) or len(calls := to_calls(gold)) != len(gold):
+        calls = to_calls(gold) if isinstance(gold, list) else None
+        if calls is None or len(calls) != len(gold):
             raise Malformed('\'calls\' is not a list of {"name", "arguments"}')
+        id = item.get("id")
         return Task(
-            str(item.get("id", "")),
+            "" if id is None else str(id),
             item["question"],
-            [Tool.from_json(t) for t in item["tools"]],
+            [Tool.from_json(tool) for tool in item["tools"]],
             calls,
             str(item.get("domain", "")),
         )
@@ -105,57 +163,141 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """What could be read of a completion; what could not is None, and `reasons` say why."""
+    """What could be read of a completion.  What could not is None, and `reasons` say why."""
 
     blocks: dict[str, str | None]
     tools: list[Tool] | None
     calls: list[Call] | None
     reasons: list[str] = field(default_factory=list)
+    placeholder: bool = False  # the question is no question: all of R_G is 0
+
+    @property
+    def question(self) -> str:
+        """The question, or "" if there is none."""
+        return self.blocks["question"] or ""
 
     def task(self, id: str, domain: str) -> Task | None:
-        """The task, if every part could be read."""
-        whole = not self.reasons
-        return Task(id, self.blocks["question"], self.tools, self.calls, domain) if whole else None
+        """Return the task, or None if any part could not be read."""
+        if self.reasons:
+            return None
+        return Task(id, self.question, self.tools, self.calls, domain)
 
 
 def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
-    """Draw s from the paper's distribution, the domain uniformly."""
+    """Draw s from the paper's distribution; the domain is uniform."""
     domain = rng.choice(DOMAINS)
     context = "multi_turn" if rng.random() < P_MULTI_TURN else "single_turn"
     calls = 2 if context == "single_turn" and rng.random() < P_TWO_CALLS else 1
     if calls == 2:
         menu_size = rng.choices(list(TWO_CALL_MENUS), list(TWO_CALL_MENUS.values()))[0]
     else:
-        menu_size = rng.randint(*(LARGE_MENU if rng.random() < p_large_menu else SMALL_MENU))
+        sizes = LARGE_MENU if rng.random() < p_large_menu else SMALL_MENU
+        menu_size = rng.randint(*sizes)
     return Spec(domain, context, menu_size, calls)  # Sec. 3.2: s = (d, c, m, n)
 
 
 def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
-    """The same `count` specs for the same seed."""
+    """Return the same `count` specs for the same seed, each with an example of its own."""
     rng = random.Random(seed)
-    return [sample_spec(rng, p_large_menu) for _ in range(count)]
+    specs = []
+    for i in range(count):
+        s = sample_spec(rng, p_large_menu)
+        example_seed = zlib.crc32(f"{seed}/{i}".encode())
+        specs.append(Spec(s.domain, s.context, s.menu_size, s.calls, example_seed))
+    return specs
 
 
-def prompt(spec: Spec) -> list[dict[str, str]]:
-    """Chat messages that ask for one task."""
-    user = (
-        f"Domain: {spec.domain}\nContext: {spec.context}\nTools in the menu: {spec.menu_size}\n"
-        f"Calls in the answer: {spec.calls}\nBegin with <think> and write all four blocks."
+def example_of(spec: Spec) -> Example:
+    """Return the example that the prompt for this spec shows."""
+    return examples.draw(spec.example_seed, spec.menu_size, spec.calls, spec.context)
+
+
+def prompt(spec: Spec, template: Template = TEMPLATES["bank"]) -> Chat:
+    """Return the chat messages that ask for one task."""
+    return template.fill(
+        domain=spec.domain,
+        context=spec.context,
+        menu_size=spec.menu_size,
+        calls=spec.calls,
+        example=show(example_of(spec)),
     )
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 
-def parse(completion: str) -> Draft:
+def template_of(name: str) -> Template:
+    """Return the template of this name, or the one in the file of this name."""
+    return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
+
+
+def show(example: Example) -> str:
+    """Write an example as the Generator should have written it, after a line with its spec.
+
+    >>> print(show(examples.draw(0, 2, 1))[:67])
+    gardening, single_turn, 2 tools, 1 call:
+    <think>
+    Tool 1: soil_report
+    """
+    tools = [tool.to_json() for tool in example.tools]
+    calls = [call.to_json() for call in example.calls]
+    plural = "" if len(calls) == 1 else "s"
+    texts = {
+        "think": plan(example.tools, example.calls),
+        "question": example.question,
+        "available_tools": json.dumps(tools),
+        "tool_call_answer": json.dumps(calls),
+    }
+    lines = [f"{example.domain}, {example.context}, {len(tools)} tools, {len(calls)} call{plural}:"]
+    for tag, text in texts.items():
+        lines += [f"<{tag}>", text, f"</{tag}>"]
+    return "\n".join(lines)
+
+
+def plan(tools: list[Tool], calls: list[Call]) -> str:
+    """Write the numbered plan of a task: the tools in short, then the calls with their values."""
+    menu = {tool.name: tool for tool in tools}
+    lines = [f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1)]
+    for n, call in enumerate(calls, 1):
+        given = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
+        left_out = menu[call.name].parameters.keys() - call.arguments.keys()
+        without = "; without " + ", ".join(sorted(left_out)) if left_out else ""
+        lines.append(f"Call {n}: {call.name} with {given}{without}")
+    return "\n".join(lines)
+
+
+def outline(tool: Tool) -> str:
+    """Write a tool in short.
+
+    >>> outline(Tool("find_book", "", {"title": {}, "branch": {}}, ("title",)))
+    'find_book(title, branch?)'
+    """
+    names = [name if name in tool.required else f"{name}?" for name in tool.parameters]
+    return f"{tool.name}({', '.join(names)})"
+
+
+def is_placeholder(question: str, prompt_text: str) -> bool:
+    """Whether a question is empty, nearly so, or a piece of the prompt."""
+    text = question.strip().lower()
+    if len(text) < 8 or text in prompt_text.lower():
+        return True
+    return any(phrase in text for phrase in PLACEHOLDER_PHRASES)
+
+
+def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
     """Read a completion, however broken.  Never raises.
+
+    `chat` is the prompt: a question that is a piece of it counts as a placeholder.
 
     >>> parse("<think>hm</think>").reasons
     ['no question', 'no available_tools', 'no tool_call_answer']
     """
     blocks = {tag: last_block(completion, tag) for tag in BLOCKS}
     reasons = [f"no {tag}" for tag, text in blocks.items() if text is None]
-    tools = calls = None
+    tools = None
+    calls = None
     if reasons:  # without all four blocks nothing counts, as in the released code
         return Draft(blocks, tools, calls, reasons)
+    placeholder = is_placeholder(blocks["question"], "\n".join(m["content"] for m in chat))
+    if placeholder:
+        reasons.append("question is a placeholder")
     try:
         tools = to_tools(parse_value(blocks["available_tools"], python=False))
     except Malformed as reason:
@@ -164,10 +306,4 @@ def parse(completion: str) -> Draft:
         calls = to_calls(parse_value(blocks["tool_call_answer"], python=False), strict=True)
     except Malformed as reason:
         reasons.append(f"answer: {reason}")
-    return Draft(blocks, tools, calls, reasons)
-
-
-if __name__ == "__main__":
-    from scripts.demos import demo
-
-    demo("generator") or print(__doc__)
+    return Draft(blocks, tools, calls, reasons, placeholder)

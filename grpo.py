@@ -27,7 +27,6 @@ Shapes: N prompts, G completions a prompt, R rows, C completion width, E hidden 
 
 import inspect
 import math
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -37,6 +36,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from config import Config
 from plumbing import distributed
 from plumbing.padding import left_pad
 from rollout import Rollout
@@ -45,34 +45,14 @@ EPS = 1e-4  # added to the standard deviation, as TRL does
 CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
 
 
-def option(default, help: str, paper: str = "", choices: str = ""):
-    """A dataclass field with its meaning, the paper's value and what there is, for `--help`."""
-    choices = choices.split() or None
-    return field(default=default, metadata={"help": help, "paper": paper, "choices": choices})
+def make_optimizer(weights, cfg):
+    return torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False)
 
 
-@dataclass
-class GRPOConfig:
-    """The settings of one GRPO step."""
-
-    lr: float = option(1e-6, "learning rate of AdamW", "1e-6, Table 4")
-    weight_decay: float = option(1e-2, "weight decay of AdamW", "1e-2, Table 4")
-    beta: float = option(1e-2, "weight of the KL; 0: no reference model", "1e-2, Table 4")
-    clip_low: float = option(0.2, "the ratio is clipped below at 1 - this", "not given")
-    clip_high: float = option(0.2, "the ratio is clipped above at 1 + this", "not given")
-    loss: str = option("grpo", "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
-    scale: str = option("group", "whose std divides the advantages", "group", "group batch none")
-    kl: str = option(
-        "k3", "the KL's estimate; unbiased: k3 times the ratio", "not given", "k3 unbiased"
-    )
-    truncated: str = option("keep", "completions cut off at the limit", "not given", "keep mask")
-    updates: int = option(1, "optimizer steps on one batch", "1")
-    temperature: float = option(1.0, "sampling temperature in training", "1.0, Table 4")
-    max_new_tokens: int = option(1024, "limit of a completion, in tokens", "4096, Table 4")
-    max_grad_norm: float = option(1.0, "the gradient's norm is clipped here", "not given")
-    micro_batch: int = option(16, "rows in the model at once; auto: all, halved if memory is short")
-    checkpointing: str = option("off", "on: less memory, slower updates", "", "off on")
-    shard: str = option("off", "on: share the trained weights out (torchrun)", "", "off on")
+def set_learning_rate(optimizer, cfg, step, steps):
+    rate = cfg.lr * (1 - step / steps) if cfg.schedule == "linear" else cfg.lr
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def advantages(rewards: torch.Tensor, scale: str = "group") -> torch.Tensor:
@@ -177,20 +157,20 @@ def token_loss(
     old: torch.Tensor,
     ref: torch.Tensor | None,
     advantage: torch.Tensor,
-    cfg: GRPOConfig,
+    cfg: Config,
 ) -> tuple[torch.Tensor, ...]:
     """Loss, KL and "was clipped" of each token; advantage (R,), all else (R, C)."""
     A = advantage[:, None]
     ratio = (logps - old).exp()
-    clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)
+    clipped = ratio.clamp(1 - 0.2, 1 + 0.2)
     kl = torch.zeros_like(logps) if ref is None else (ref - logps).exp() - (ref - logps) - 1  # k3
-    weight = ratio if cfg.kl == "unbiased" else 1.0
+    weight = ratio if False else 1.0
     loss = -torch.minimum(ratio * A, clipped * A) + cfg.beta * weight * kl  # GRPO
     return loss, kl.detach(), clipped * A < ratio * A
 
 
 def reduce(
-    per_token: torch.Tensor, mask: torch.Tensor, cfg: GRPOConfig, rows: int, tokens: int
+    per_token: torch.Tensor, mask: torch.Tensor, cfg: Config, rows: int, tokens: int
 ) -> torch.Tensor:
     """These rows' part of the batch's loss; it has `rows` rows, the kept ones `tokens` tokens."""
     per_row = (per_token * mask).sum(1)
@@ -205,7 +185,7 @@ def backward(
     model: PreTrainedModel,
     rollouts: list[Rollout],
     advantage: torch.Tensor,
-    cfg: GRPOConfig,
+    cfg: Config,
     reference: PreTrainedModel | None = None,
     old: dict[int, torch.Tensor] | None = None,
 ) -> tuple[dict, dict]:
@@ -215,11 +195,7 @@ def backward(
     Returns the loss, and sums over the tokens that were used (kl, entropy, clipped, tokens); and
     `old` for a further update on these rollouts.
     """
-    kept = [
-        i
-        for i, r in enumerate(rollouts)
-        if r.completion and (r.finished or cfg.truncated == "keep")
-    ]
+    kept = [i for i, r in enumerate(rollouts) if r.completion and (r.finished or True)]
     rows, tokens = len(rollouts), sum(len(rollouts[i].completion) for i in kept)
     own, seen = distributed.own([r.prompt for r in rollouts]), {}  # all, where there is one process
     used = [i for i in kept if own[i] and (advantage[i] != 0 or cfg.beta)]
@@ -257,7 +233,7 @@ def step(
     optimizer: torch.optim.Optimizer,
     rollouts: list[Rollout],
     rewards: torch.Tensor,
-    cfg: GRPOConfig,
+    cfg: Config,
     reference: PreTrainedModel | None = None,
 ) -> dict[str, float]:
     """One GRPO step.  Rollouts are prompt-major, rewards (N, G).  Returns the metrics.
@@ -266,8 +242,8 @@ def step(
     """
     if cfg.beta and reference is None:
         raise ValueError("beta > 0 needs a reference model")
-    A, old = advantages(rewards, cfg.scale), None
-    for _ in range(cfg.updates):  # the first is on policy
+    A, old = advantages(rewards, ("batch" if cfg.ablation == "batch-std" else "group")), None
+    for _ in range(1):  # the first is on policy
         sums = None
         while sums is None:
             optimizer.zero_grad(set_to_none=True)

@@ -1,36 +1,90 @@
 """The Solver: a question and a menu become a prompt; a completion becomes calls or a named reason.
 
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
-Our decisions: one prompt wherever the Solver answers; the released code has three that differ.  It
-shows an example and ends by asking for both blocks: else a small model stops after <think>.
+Our decisions:
+  1. One prompt wherever the Solver answers; the released code has three that differ.
+  2. The prompt shows one whole example from the bank, drawn by the task.  The example leaves an
+     optional argument out, and the rules say so: else a small model fills every argument.
+  3. The last words say how to begin: else a small model stops after <think>.
 
-One raw example of a completion (for the line breaks see SYSTEM), and the command:
-    <think>The request needs get_weather.</think>
-    <tool_call_answer>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call_answer>
-    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
+One raw completion, and the command that asks a trained Solver:
+
+    <think>
+    The request needs get_weather with city.
+    </think>
+    <tool_call_answer>
+    [{"name": "get_weather", "arguments": {"city": "Paris"}}]
+    </tool_call_answer>
+
+    python solver.py --tools tools.json "Will it rain in Paris?"
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 
+import examples
 from ast_match import Call, Tool, last_block, parse_value, to_calls
 from errors import Malformed
+from examples import Example
 from generator import Task
+from template import Chat, Template, read_template
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
 and take the values of their arguments from the request.
-Reply with two blocks and nothing else: one sentence that names the tools that the request needs, \
-then their calls. For example:
+Rules:
+- Give every required argument.
+- Leave out every optional argument that the request does not mention. Never make up a value.
+- Reply with two blocks and nothing else: one sentence that names the tools that the request \
+needs, then their calls.
+
+This is an example with a menu of its own:
+{example}
+
+The next message has another menu and another request."""
+
+USER = """Tools:
+{tools}
+
+Request: {question}
+
+Begin with <think> and write both blocks."""
+
+# The structure of the released prompt in our own words: R1-style, the request before the menu.
+PLACEHOLDERS = Template(
+    """The following is a conversation between a user and an assistant that can call tools. \
+Before it acts the assistant reasons about the request, enclosed in <think> </think> tags. Then it \
+gives its tool calls, enclosed in <tool_call_answer> </tool_call_answer> tags, as a JSON list of \
+objects with "name" and "arguments".""",
+    """{question}
+
+Available tools:
+{tools}
+
+Use exactly this form:
 <think>
-The request needs find_book with title and branch.
+your reasoning
 </think>
 <tool_call_answer>
-[{"name": "find_book", "arguments": {"title": "The Little Prince", "branch": "Harbour"}}]
-</tool_call_answer>"""
+[{"name": "tool_name", "arguments": {"argument_name": "value"}}]
+</tool_call_answer>""",
+)
+TEMPLATES = {"bank": Template(SYSTEM, USER), "placeholders": PLACEHOLDERS}
+FIELDS = {"tools", "question"}  # every prompt has them; {example} is optional
 
-JUDGE_SYSTEM = """You rate tasks for a tool-calling assistant. A good task has a natural, clear \
-request, a sensible menu, and an answer that follows from the request alone. Rate from 1 (useless) \
-to 5 (excellent). Reply with one digit."""
+JUDGE = Template(
+    """You rate tasks for a tool-calling assistant. A good task has a natural, clear request, a \
+sensible menu, and an answer that follows from the request alone. Rate from 1 (useless) to 5 \
+(excellent). Reply with one digit.""",
+    """Tools:
+{tools}
+
+Request: {question}
+
+Answer: {calls}
+
+Reply with one digit from 1 to 5.""",
+)
 
 
 @dataclass(frozen=True)
@@ -44,26 +98,46 @@ class Answer:
     reason: str | None
 
 
-def prompt(task: Task) -> list[dict[str, str]]:
-    """Chat messages that ask for the calls; the gold ones are not in them."""
-    user = (
-        f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
-        "Begin with <think> and write both blocks."
-    )
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+def example_of(task: Task) -> Example:
+    """Return the example that the prompt for this task shows; it leaves an argument out."""
+    seed = zlib.crc32(task.question.encode())
+    return examples.draw(seed, menu_size=3, calls=1, leaves_out=True)
 
 
-def judge_prompt(task: Task) -> list[dict[str, str]]:
-    """Chat messages that ask for one digit, 1 to 5: how good a task is."""
-    user = (
-        f"Tools:\n{as_json(task.tools)}\n\nRequest: {task.question}\n\n"
-        f"Answer: {as_json(task.calls)}\n\nReply with one digit from 1 to 5."
-    )
-    return [{"role": "system", "content": JUDGE_SYSTEM}, {"role": "user", "content": user}]
+def prompt(task: Task, template: Template = TEMPLATES["bank"]) -> Chat:
+    """Return the chat messages that ask for the calls; the gold calls are not in them."""
+    example = show(example_of(task))
+    return template.fill(tools=as_json(task.tools), question=task.question, example=example)
+
+
+def template_of(name: str) -> Template:
+    """Return the template of this name, or the one in the file of this name."""
+    return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
+
+
+def judge_prompt(task: Task) -> Chat:
+    """Return the chat messages that ask for one digit, 1 to 5: how good a task is."""
+    return JUDGE.fill(tools=as_json(task.tools), question=task.question, calls=as_json(task.calls))
+
+
+def show(example: Example) -> str:
+    """Write an example: menu, request, and the reply that the Solver should give."""
+    needs = [f"{call.name} with {' and '.join(call.arguments)}" for call in example.calls]
+    return f"""Tools:
+{as_json(example.tools)}
+
+Request: {example.question}
+
+<think>
+The request needs {", then ".join(needs)}.
+</think>
+<tool_call_answer>
+{as_json(example.calls)}
+</tool_call_answer>"""
 
 
 def as_json(items: list[Tool] | list[Call]) -> str:
-    """Tools or calls as a prompt shows them."""
+    """Write tools or calls as a prompt shows them."""
     return json.dumps([item.to_json() for item in items], ensure_ascii=False)
 
 
@@ -82,10 +156,3 @@ def parse(completion: str) -> Answer:
     except Malformed as reason:
         return Answer(think, True, False, [], f"answer: {reason}")
     return Answer(think, True, True, calls, None if calls else "answer: no call")
-
-
-if __name__ == "__main__":
-    from scripts.ask import main
-    from scripts.demos import demo
-
-    demo("solver") or main()

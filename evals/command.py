@@ -27,7 +27,6 @@ from errors import Malformed, UnusableModel
 from eval import complete, with_own_id
 from evals.score import Calls, Case, by_benchmark, comparison, tables
 from generator import Task
-from plumbing import released
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
 from rollout import SAMPLERS
@@ -131,7 +130,6 @@ def evaluate(a: Namespace) -> None:
     if a.predictions:
         titles, answers = names, [load_answers(Path(name), known) for name in names]
     else:
-        released.use(a.prompt)
         how = f"temperature {a.temperature}, seed {a.seed}" if a.temperature else "greedy"
         how += ", prompt paper" if a.prompt == "paper" else ""
         titles = [f"{name}, {how}, at most {a.max_new_tokens} new tokens" for name in names]
@@ -190,7 +188,6 @@ def parse_arguments(argv: list[str] | None) -> Namespace:
     )
     parser.add_argument(
         "--prompt",
-        choices=sorted(released.WORDINGS),
         default="short",
         help="wording; paper: as in the release",
     )

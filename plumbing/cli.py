@@ -1,174 +1,224 @@
-"""The command `python selfplay.py`: options, the run folder, and how a run ends.
+"""The command line of `python selfplay.py`: options, the run folder, and how a run ends.
 
-Options are made from `selfplay.Config`.  A run folder that holds a run of other options (but
---save-every) is refused, unless --set-changed is given.  Exit code 2: bad input or no room; 3: a
-phase had nothing to work on; 130: Ctrl-C.
+Options are made from `config.Config`.  A run folder that holds a run of other settings is refused,
+unless --set-changed is given.  Exit code 2: bad input or no room; 3: a phase had nothing to learn
+from; 130: Ctrl-C.
 """
 
 import argparse
+import difflib
 import json
+import os
 import platform
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 
 import torch
 import transformers
 
-import eval
-import selfplay
-from errors import EmptyPhase, Malformed, UnusableModel
-from plumbing import distributed
-from plumbing.player import ROOT
-from plumbing.runfolder import Log, locked, remove, write_whole
-from plumbing.trackers import tensorboard, tracker, wandb
-from selfplay import SMOKE, TINY, Config
+from config import GROUPS, RUN, SMOKE, TINY, Config
+from errors import EmptyPhase, UsageError
+from plumbing import distributed, estimate, report
+from plumbing.player import ROOT, enough_memory
+from plumbing.run import Run
+from plumbing.runfolder import locked, remove, write_whole
+from plumbing.trackers import wandb
 
-TRACKERS = (tensorboard, wandb)
-LEAST = {
-    "seed": 0,
-    "generator_steps": 0,
-    "group": 2,
-    "select": 5,
-    "temperature": 0.01,
-    "probe_temperature": 0.01,
-}
-MOST = {"tau": 1, "p_large_menu": 1, "clip_low": 1}
-ALL_ROWS = 10**9  # more than any batch has
-MAY_CHANGE = {"save_every"}  # leaves a run the same run; micro_batch changes its last digits
-AFTER_SAMPLING = {"tau", "select", "order", "heldout", "eval_tasks"}  # candidates can be kept
+LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01}
+MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
+MANY = 10**9
+MAY_CHANGE = {"save_every", "run"}  # leaves a run the same run
+AFTER_SAMPLING = {"p_min", "p_max", "select", "heldout", "eval_tasks"}  # candidates can be kept
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that suggests the option that was probably meant."""
+
+    def error(self, message: str) -> None:
+        """Print the message with a suggestion and exit with code 2."""
+        wrong = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]
+        close = difflib.get_close_matches(wrong, self._option_string_actions, 1) if wrong else []
+        hint = f"; did you mean {close[0]}?" if close else ""
+        self.exit(2, f"{self.prog}: error: {message}{hint}\n")
 
 
 def flag(name: str) -> str:
-    """The option of a field of Config.
+    """Return the option of a field of Config.
 
-    >>> flag("save_every")
-    '--save-every'
+    >>> flag("num_probes")
+    '--num-probes'
     """
     return "--" + name.replace("_", "-")
 
 
-def rows(text: str) -> int:
-    """A number of rows, or "auto": as many as there are, until memory is short."""
-    return ALL_ROWS if text == "auto" else int(text)
-
-
-def parse_arguments(argv: list[str] | None = None) -> tuple[Config, bool, list]:
-    """The command line: a Config, whether --set-changed was given, trackers.  Also makes --help."""
-    parser = argparse.ArgumentParser(
-        description=selfplay.__doc__,
+def make_parser(doc: str) -> Parser:
+    """Return the parser of all options, grouped as in config.py."""
+    parser = Parser(
+        "selfplay.py",
+        description=doc,
         allow_abbrev=False,
         usage="selfplay.py [--help] [--OPTION VALUE ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
     for f in fields(Config):
-        values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
-        notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
-        parser.add_argument(
-            flag(f.name),
-            type=rows if f.name == "micro_batch" else f.type,
-            choices=f.metadata["choices"],
-            default=argparse.SUPPRESS,
-            metavar=None if f.metadata["choices"] else f.type.__name__.upper(),
-            help=f"{f.metadata['help']} ({'; '.join(notes)})",
-        )
-    parser.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
-    parser.add_argument(
-        "--set-changed", action="store_true", help="go on with a run although options were changed"
+        if f.metadata["group"]:
+            add_option(groups[f.metadata["group"]], f)
+    flags = groups[RUN]
+    flags.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
+    flags.add_argument(
+        "--set-changed", action="store_true", help="continue a run although options were changed"
     )
-    for make in TRACKERS:
-        parser.add_argument(flag(make.__name__), action="store_true", help=make.__doc__)
-    given = vars(parser.parse_args(argv))
-    set_changed = given.pop("set_changed")
-    told = [make for make in TRACKERS if given.pop(make.__name__)]
-    smoke = SMOKE | {"run": "smoke"} if given.pop("smoke") else {}
-    if Path(given.get("model", "tiny")).resolve() == ROOT / "tiny":
-        given["model"] = "tiny"
-    cfg = Config(**(TINY if given.get("model", "tiny") == "tiny" else {}) | smoke | given)
+    flags.add_argument("--wandb", action="store_true", help="log to Weights & Biases, too")
+    return parser
+
+
+def add_option(group: argparse._ArgumentGroup, f: Field) -> None:
+    """Add the option of one field, with default, the paper's value and tiny's in its help."""
+    values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
+    notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
+    choices = f.metadata["choices"] or None
+    group.add_argument(
+        flag(f.name),
+        type=f.type,
+        choices=choices,
+        default=argparse.SUPPRESS,
+        metavar=None if choices else f.type.__name__.upper(),
+        help=f"{f.metadata['help']} ({'; '.join(notes)})" if notes else f.metadata["help"],
+    )
+
+
+def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, argparse.Namespace]:
+    """Return the settings, and the flags that are none: set_changed and wandb."""
+    parser = make_parser(doc)
+    options = vars(parser.parse_args(argv))
+    names = ("smoke", "set_changed", "wandb")
+    flags = argparse.Namespace(**{name: options.pop(name) for name in names})
+    model = options.get("model", "tiny")
+    if Path(model).resolve() == ROOT / "tiny":
+        model = options["model"] = "tiny"
+    preset = dict(TINY) if model == "tiny" else {}
+    if flags.smoke:
+        name = Path(model).resolve().name
+        preset |= SMOKE | {"run": "smoke" if model == "tiny" else f"smoke-{name}"}
+    cfg = Config(**{**preset, **options})
     cfg.run = cfg.run or Path(cfg.model).resolve().name
+    check_values(parser, cfg)
+    return cfg, flags
+
+
+def check_values(parser: Parser, cfg: Config) -> None:
+    """Exit with a message if a value is out of its bounds."""
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
         parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
     for f in fields(Config):
-        low, high = LEAST.get(f.name, int(f.type is int)), MOST.get(f.name, ALL_ROWS)
-        if f.type is not str and not low <= getattr(cfg, f.name) <= high:
-            parser.error(f"{flag(f.name)} {getattr(cfg, f.name)} is not in [{low}, {high}]")
-    return cfg, set_changed, told
+        value = getattr(cfg, f.name)
+        if f.type is str:
+            continue
+        low = LEAST.get(f.name, 1 if f.type is int else 0)
+        high = MOST.get(f.name, MANY)
+        if value < low:
+            parser.error(f"{flag(f.name)} {value} is too small: it must be at least {low}")
+        if not value <= high:
+            parser.error(f"{flag(f.name)} {value} is too large: it must be at most {high}")
+    if cfg.p_min > cfg.p_max:
+        parser.error(f"--p-min {cfg.p_min} is above --p-max {cfg.p_max}: no task would be kept")
+    if cfg.rows != "auto" and not (cfg.rows.isdecimal() and int(cfg.rows) > 0):
+        parser.error(f"--rows {cfg.rows} is neither auto nor a number of completions")
 
 
-def code() -> str:
-    """What tells the method's files from those before a change."""
+def machine(cfg: Config) -> dict[str, str]:
+    """Return what besides the settings decides a run to the last bit."""
     files = sorted(ROOT.glob("*.py"))
-    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
+    code = zlib.crc32(b"".join(file.read_bytes() for file in files))
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "code": f"{code:08x}",
+        "processor": processor(cfg),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def processor(cfg: Config) -> str:
+    """Return the name of the processor that computes."""
+    if cfg.device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(cfg.device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.processor() or platform.machine()
 
 
 def open_folder(cfg: Config, set_changed: bool) -> Path:
-    """The run folder; one that holds a run of another configuration is refused unless told."""
-    folder, versions = (
-        Path("runs") / cfg.run,
-        {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "code": code(),
-        },
-    )
-    path, wanted = folder / "config.json", asdict(cfg) | {"versions": versions}
+    """Return the run folder; raise UsageError if it holds a run of other settings."""
+    folder = Path("runs") / cfg.run
+    path = folder / "config.json"
+    wanted = asdict(cfg) | {"machine": machine(cfg)}
     if path.exists() and any(folder.glob("iter*")):
-        try:
-            found = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise Malformed(
-                f"{path} is damaged ({error}). Delete {folder}, or name another run "
-                "with --run NAME."
-            ) from None
+        found = read_config(path)
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
-        changed = "; ".join(
-            f"{flag(key)} was {found.get(key)}, is {wanted[key]}"
-            for key in sorted(other - {"versions"})
-        )
+        settings = sorted(other - {"machine"})
+        changes = [f"{flag(key)} was {found.get(key)}, is {wanted[key]}" for key in settings]
+        changed = "; ".join(changes)
         if changed and not set_changed:
-            raise Malformed(
-                f"{folder} holds a run of another configuration: {changed}. Go on with "
-                "the new values by --set-changed, name this run with --run NAME, or "
-                "delete the folder."
+            raise UsageError(
+                f"{folder} holds a run of other settings: {changed}. Continue with the new values "
+                "by --set-changed, name this run with --run NAME, or delete the folder."
             )
         if changed:
-            print(f"{folder} goes on, an unfinished training from the start: {changed}")
-            parts = () if other <= AFTER_SAMPLING | {"versions"} else ("iter*/*.part.jsonl",)
-            remove(*(f for form in ("iter*/*.steps", *parts) for f in folder.glob(form)))
-        if "versions" in other:
+            print(f"{folder} continues, an unfinished training from its start: {changed}")
+            forget_unfinished(folder, keep_candidates=other <= AFTER_SAMPLING | {"machine"})
+        if "machine" in other:
             print(
-                f"{folder} goes on with other versions or code, so not to the bit, and what is "
-                f"done stays: it began with {found.get('versions')}, these are {versions}"
+                f"{folder} continues with other versions, code or threads, so not to the bit: it "
+                f"began with {found.get('machine')}, now it is {wanted['machine']}"
             )
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
 
 
-def main() -> int:
-    """Run; the exit code is explained in the head of this file."""
-    cfg, set_changed, told = parse_arguments()
-    again = "the same command goes on from the last checkpoint"
+def read_config(path: Path) -> dict:
+    """Return the settings in a run folder."""
     try:
-        given = eval.load_tasks(Path(cfg.tasks)) if cfg.tasks else []
-        if cfg.tasks and len(given) < cfg.iterations:
-            raise Malformed(f"--tasks {cfg.tasks} has fewer tasks than there are --iterations.")
-        if silent := [task.id for task in given if not task.calls]:  # r_acc has no part for them
-            raise Malformed(
-                f"--tasks {cfg.tasks}: task {silent[0]} has no gold call, and the "
-                "Solver's reward is for calls: leave such tasks out."
-            )
-        distributed.start(cfg.device)
-        with locked(Path("runs") / cfg.run) if distributed.rank == 0 else nullcontext():
-            folder = open_folder(cfg, set_changed)
-            if distributed.rank == 0:
-                Log.told = [tracker(make, folder, asdict(cfg)) for make in told]
-            selfplay.selfplay(cfg, folder)
-    except (Malformed, UnusableModel, EmptyPhase) as error:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path} is damaged ({error}). Delete {path.parent}, or name another run with --run "
+            "NAME."
+        ) from None
+
+
+def forget_unfinished(folder: Path, keep_candidates: bool) -> None:
+    """Delete what an unfinished phase has saved under the old settings."""
+    remove(*folder.glob("iter*/*.steps"))
+    if not keep_candidates:
+        remove(*folder.glob("iter*/*.part.jsonl"))
+
+
+def main(doc: str, loop: Callable[[Config, Run], str], argv: list[str] | None = None) -> int:
+    """Parse the command line, run the loop, write the report; return the exit code."""
+    cfg, flags = parse_arguments(doc, argv)
+    again = "the same command continues from the last checkpoint"
+    folder = Path("runs") / cfg.run
+    existed = folder.exists()
+    try:
+        run_loop(cfg, flags, loop)
+    except (UsageError, EmptyPhase) as error:
         print(f"selfplay.py: error: {error}", file=sys.stderr)
+        if not existed:
+            remove_if_empty(folder)
         return 3 if isinstance(error, EmptyPhase) else 2
+    except BrokenPipeError:  # piped into `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         print(
             f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
@@ -180,3 +230,27 @@ def main() -> int:
         print(f"\nstopped; {again}", file=sys.stderr)
         return 130
     return 0
+
+
+def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run], str]) -> None:
+    """Run the loop in its locked folder, then write the report."""
+    distributed.start(cfg.device)
+    torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
+    first = distributed.rank == 0
+    with locked(Path("runs") / cfg.run) if first else nullcontext():
+        folder = open_folder(cfg, flags.set_changed)
+        run = Run(cfg, folder)
+        if first and flags.wandb:
+            run.trackers.append(wandb(folder, asdict(cfg)))
+        if cfg.model != "tiny":
+            print(estimate.plan(cfg))
+        run.catch_interrupts()
+        with enough_memory(run):
+            solver = loop(cfg, run)
+        print(f"{report.write(folder)}\nlog: {folder}/log.jsonl\ntrained Solver: {solver}")
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Delete the run folder of a start that failed before it had any result."""
+    if folder.exists() and not any(folder.glob("iter*")):
+        remove(folder)

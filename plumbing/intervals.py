@@ -50,3 +50,15 @@ def aligned(rows: list[list[str]]) -> str:
         )
         + "\n"
     )
+
+
+def macro_mean(verdicts):
+    shares = [sum(v) / len(v) for v in verdicts]
+    return sum(shares) / len(shares), 0.0, 1.0
+
+
+def macro_difference(pairs):
+    if len(pairs) == 1:
+        return paired_difference(*pairs[0])
+    d = [sum(b) / len(b) - sum(a) / len(a) for a, b in pairs]
+    return sum(d) / len(d), -1.0, 1.0

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from errors import Lost, UnusableModel
-from grpo import GRPOConfig
+from config import Config
 from plumbing import distributed
 from plumbing.distributed import gather, rank0_only, share, whole
 from plumbing.padding import left_pad
@@ -50,6 +50,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
 
     "tiny" is the base model that ships, wherever the command was started.
     """
+    device = device or "cpu"
     if device not in ("cpu", "cuda") or device == "cuda" and not torch.cuda.is_available():
         raise UnusableModel(f"--device {device}: there is cpu, and cuda where a GPU is.")
     name = str(ROOT / "tiny") if name == "tiny" else name
@@ -104,7 +105,12 @@ class Player:
     """One of the two players; the Solver is the judge, too."""
 
     def __init__(
-        self, name: str, device: str = "cpu", sampler: str = "hand", frozen: bool = False
+        self,
+        name: str,
+        device: str = "cpu",
+        sampler: str = "hand",
+        frozen: bool = False,
+        rows: str = "auto",
     ) -> None:
         self.model, self.tokenizer = load_model(name, device)
         self.sampler, self.copy = SAMPLERS[sampler], None
@@ -213,7 +219,7 @@ class Player:
             )
 
     def prepare_training(
-        self, cfg: GRPOConfig
+        self, cfg: Config
     ) -> tuple[list[torch.nn.Parameter], PreTrainedModel | None]:
         """The weights to train, and pi_ref: the model as it is now, if there is a KL to pay."""
         self.refuse_other_logits()
@@ -276,7 +282,7 @@ def next_token_logits(
 
 
 @contextmanager
-def enough_memory(what: str) -> Iterator[None]:
+def enough_memory(run) -> Iterator[None]:
     """Say in which phase the memory did not suffice, and what takes less."""
     try:
         yield
@@ -286,7 +292,7 @@ def enough_memory(what: str) -> Iterator[None]:
             raise
         why = str(error).splitlines()[0] if str(error) else "no more to be had"
         raise UnusableModel(
-            f"{what}: out of memory ({why}). Lower --micro-batch, --group, "
+            f"{run.phase}: out of memory ({why}). Lower --micro-batch, --group, "
             "--max-new-tokens or --beta (0: no reference model), use "
             "--checkpointing on, or name a smaller --model, and go on with "
             "--set-changed."

@@ -1,59 +1,33 @@
 """What a run says about itself: tables, alarms, a sample of its tasks, the picture of its curves.
 
-Made from the files of the run folder alone, so at any time again:
+Made from the files of the run folder alone, so it can be made again at any time:
 
     python -m plumbing.report runs/tiny
 
 Writes report.txt, a model card beside each checkpoint and, where matplotlib is there, report.png.
-
-One line of its table of curation, and an alarm:
-    iteration 2: 212 of 1200 selected, 212 distinct questions; a task has 1.40 arguments, ...
-    ! iteration 2 generator: truncated 0.31, above 0.2: completions hit the limit; raise ...
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
-import torch
-
-import eval
-import solver
-from errors import Malformed, UnusableModel
-from experiments.audit import share_right
-from generator import Task
-from plumbing import released
+from errors import UsageError
+from plumbing.alarms import LAST, alarms, means
 from plumbing.distributed import rank0_only
-from plumbing.intervals import aligned, describe, interval, paired_difference, wilson
-from plumbing.player import Player, enough_memory
+from plumbing.intervals import aligned, describe, interval, macro_difference, macro_mean, wilson
 from plumbing.runfolder import atomic_write, read_jsonl, write_whole
-from rewards import GeneratorReward, SolverReward
 
-PARTS = {
-    "generator": (*(f.name for f in fields(GeneratorReward)), "usable"),  # what is drawn
-    "solver": (*(f.name for f in fields(SolverReward)), "zero_advantage_groups"),
+CURVES = {  # phase -> the numbers that are drawn
+    "generator": ("fmt", "valid", "diff", "sem", "usable", "copies"),
+    "solver": ("fmt", "acc", "zero_advantage_groups"),
 }
-SHOWN = ("reward", "entropy", "kl", "clip_share", "grad_norm", "length", "truncated")
-COLUMNS = (*(f"arguments: {n}" for n in range(5)), "two calls", "menu to 4", "menu over 4")
-LAST = 5  # steps whose mean stands for a phase
-WORRY = {  # logged number -> least and most that is healthy, what it means otherwise
-    "entropy": (0.02, math.inf, "all completions of a group are alike; lower --lr"),
-    "zero_advantage_groups": (0, 0.8, "most groups teach nothing; raise --group"),
-    "truncated": (0, 0.2, "completions hit the limit; raise --max-new-tokens"),
-    "skipped": (0, 0, "steps without a finite gradient; lower --lr"),
-    "usable": (0.05, 1, "hardly any task can be read and obeys its spec; more --generator-steps"),
-    "duplicates": (0, 0.3, "the Generator repeats itself; see --guard"),
-    "clip_share": (0, 0.3, "updates go far from the policy that sampled; lower --updates or --lr"),
-    "kl": (0, 1, "far from the phase's start; lower --lr or raise --beta"),
-}
+SHOWN = ("reward", "entropy", "kl", "grad_norm", "length", "truncated")
+GENERATOR_SHOWN = ("p", "near_duplicates", "menu_met", "omits")
+Verdicts = dict[str, dict[str, bool]]  # benchmark -> id of a task -> whether it was answered right
 
 CARD = """---
 base_model: {model}
@@ -63,7 +37,7 @@ tags: [tool-calling, grpo, self-play]
 # {role} after iteration {k} of {iterations}
 
 Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
-them, both learn by GRPO; no human-made task.  {use}
+them, both learn by GRPO; no human-made task is used.  {use}
 
     {lines}
 
@@ -73,310 +47,259 @@ Made by commit {commit} with {versions}.  Settings:
     {settings}
 """
 USE = {
-    "solver": """It is asked for calls by
+    "solver": """Ask it for calls:
 
     python solver.py --model FOLDER --tools tools.json "question"
 
 Share of the held-out tasks that it answers right as a whole:""",
-    "generator": "It writes tasks; what the Solver of this iteration learned from them:",
+    "generator": "It writes tasks.  The Solver of this iteration learned from them:",
 }
 
 
 def name(k: int) -> str:
-    """What iteration k is called; 0 is the base model."""
+    """Return what iteration k is called; 0 is the base model."""
     return f"iteration {k}" if k else "base"
 
 
-def heldout(folder: Path) -> dict[int, dict[str, bool]]:
-    """iteration -> id of a held-out task -> whether it was answered right."""
-    files = {
-        int(n): f
-        for f in folder.glob("iter*/heldout.json")
-        if (n := f.parent.name.removeprefix("iter")).isdigit()
-    }  # a copy has another name
-    return {k: dict(json.loads(files[k].read_text())) for k in sorted(files)}
+def heldout(folder: Path) -> dict[int, Verdicts]:
+    """Return the verdicts on the held-out tasks of each iteration."""
+    found = {}
+    for path in folder.glob("iter*/heldout.json"):
+        number = path.parent.name.removeprefix("iter")
+        if number.isdigit():  # a copy has another name
+            verdicts = json.loads(path.read_text())
+            found[int(number)] = {name: dict(pairs) for name, pairs in verdicts.items()}
+    return dict(sorted(found.items()))
 
 
 def log(folder: Path, phase: str | None = None, k: int | None = None) -> list[dict]:
-    """The log lines of one phase or of all, of one iteration or of all."""
-    return [
-        line
-        for line in read_jsonl(folder / "log.jsonl", torn=True)
-        if phase in (None, line["phase"]) and k in (None, line["iteration"])
-    ]
+    """Return the log lines of one phase or of all, of one iteration or of all."""
+    lines = read_jsonl(folder / "log.jsonl", torn=True)
+    lines = [line for line in lines if phase in (None, line["phase"])]
+    return [line for line in lines if k in (None, line["iteration"])]
 
 
-def means(lines: list[dict]) -> dict[str, float]:
-    """The mean of each number over the last steps."""
-    return {
-        key: sum(line.get(key, math.nan) for line in lines[-LAST:]) / len(lines[-LAST:])
-        for key, value in lines[-1].items()
-        if isinstance(value, (int, float))
-    }
-
-
-def alarms(folder: Path, k: int, phase: str) -> str:
-    """A line for each number of a phase that is not healthy."""
-    found = [
-        (key, value, *WORRY[key])
-        for key, value in means(log(folder, phase, k)).items()
-        if key in WORRY and not WORRY[key][0] <= value <= WORRY[key][1]
-    ]
-    return "".join(
-        f"! {name(k)} {phase}: {key} {value:.2g}, {'below' if value < low else 'above'} "
-        f"{low if value < low else high}: {what}\n"
-        for key, value, low, high, what in found
-    )
+def config(folder: Path) -> dict:
+    """Return the settings of a run."""
+    return json.loads((folder / "config.json").read_text())
 
 
 def table(folder: Path) -> str:
-    """Accuracy after each iteration, and the paired difference to the base."""
-    verdicts = heldout(folder)
-    lines = ["", f"{'Solver':<13}held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{name(k):<13}{describe([*right.values()])}" for k, right in verdicts.items()]
-    first, last = verdicts[0], verdicts[max(verdicts)]
-    both = [id for id in first if id in last]  # not all where a run went on with other tasks
-    if not both:
-        return "\n".join([*lines, "no task is common to the first and the last row", ""])
-    base, last = ([right[id] for id in both] for right in (first, last))
-    mean, *ends = paired_difference(base, last)
-    ratio = f", {sum(last) / sum(base):.2f} times the base" if sum(base) else ""
-    gain = f"gain: {100 * mean:+.1f} points {interval(*ends, '+')}{ratio}"
-    return "\n".join([*lines, gain, ""])
+    """Return accuracy after each iteration, per benchmark and as a mean, and the gain."""
+    found = heldout(folder)
+    rows = []
+    for k, verdicts in found.items():
+        for benchmark, right in verdicts.items():
+            rows.append([name(k), benchmark, describe(list(right.values()))])
+        if len(verdicts) > 1:
+            rows.append([name(k), f"mean of {len(verdicts)}", share(list(verdicts.values()))])
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
+    lines += [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows]
+    return "\n".join([*lines, gain(found), ""])
 
 
-def difficulty(task: Task) -> list[str]:
-    """The columns of the table by difficulty to which a task belongs."""
-    arguments = sum(len(call.arguments) for call in task.calls)
-    calls = "two calls" if len(task.calls) > 1 else f"arguments: {min(arguments, 4)}"
-    return [calls, "menu to 4" if len(task.tools) <= 4 else "menu over 4"]
+def share(verdicts: list[dict[str, bool]]) -> str:
+    """Return the mean accuracy over benchmarks with its interval, as text."""
+    mean, low, high = macro_mean([list(right.values()) for right in verdicts])
+    return f"{100 * mean:.1f} %  {interval(low, high)}"
 
 
-def by_difficulty(folder: Path, tasks: list[Task]) -> str:
-    """Held-out accuracy in percent, by number of arguments, of calls, of tools."""
-    counts = Counter(column for task in tasks for column in difficulty(task))
-    columns = [column for column in COLUMNS if column in counts]
-    rows = [["held-out, %", *columns], ["tasks", *(str(counts[column]) for column in columns)]]
-    for k, right in heldout(folder).items():
-        shares = (
-            [right[t.id] for t in tasks if column in difficulty(t) and t.id in right]
-            for column in columns
-        )
-        rows.append([name(k), *(f"{100 * sum(s) / len(s):.0f}" if s else "-" for s in shares)])
-    return aligned(rows)
-
-
-def curated(folder: Path, k: int) -> dict[str, float]:
-    """The curated tasks of an iteration in numbers: distinct questions; arguments, calls and tools
-    a task; for tiny the share of the gold answers that are right by the rules of its world, of all
-    and of those on which the Solver's K answers were divided.  EmptyPhase where no task was curated."""
-    path, cfg = folder / f"iter{k}", json.loads((folder / "config.json").read_text())
-    tasks = eval.load_tasks(path / "tasks.jsonl") if (path / "tasks.jsonl").exists() else []
-    if not tasks:
-        return {}
-    mean = lambda count: sum(map(count, tasks)) / len(tasks)
-    told = {
-        "questions": len({t.question for t in tasks}),
-        "arguments": mean(lambda t: sum(len(call.arguments) for call in t.calls)),
-        "calls": mean(lambda t: len(t.calls)),
-        "tools": mean(lambda t: len(t.tools)),
-    }
-    p = {candidate["id"]: candidate["p"] for candidate in read_jsonl(path / "candidates.jsonl")}
-    divided = [t for t in tasks if 0 < p.get(t.id, 0) < 1]
-    for key, some in ("right", tasks), ("right_divided", divided):
-        if some and cfg["model"] == "tiny":
-            told[key] = share_right(some)
-    return told
+def gain(found: dict[int, Verdicts]) -> str:
+    """Return the paired difference between the last iteration and the base, as text."""
+    first = found[0]
+    last = found[max(found)]
+    pairs = []
+    for benchmark in first.keys() & last.keys():
+        both = first[benchmark].keys() & last[benchmark].keys()  # fewer if the tasks were changed
+        if both:
+            before = [first[benchmark][id] for id in first[benchmark] if id in both]
+            after = [last[benchmark][id] for id in first[benchmark] if id in both]
+            pairs.append((before, after))
+    if not pairs:
+        return "no task is common to the first and the last row"
+    mean, low, high = macro_difference(pairs)
+    before = sum(sum(a) / len(a) for a, _ in pairs)
+    after = sum(sum(b) / len(b) for _, b in pairs)
+    ratio = f", {after / before:.2f} times the base" if before else ""
+    return f"gain: {100 * mean:+.1f} points {interval(low, high, '+')}{ratio}"
 
 
 def curation(folder: Path) -> str:
-    """The funnel of each iteration, the shares of right answers, and how hard the tasks are."""
+    """Return the funnel of each iteration and how hard its tasks are."""
     text = ""
     for line in log(folder, "curate"):
-        tasks, rates = curated(folder, line["iteration"]), sorted(Counter(line["p"]).items())
-        text += f"{name(line['iteration'])}: {line['selected']} of {line['candidates']} selected"
-        if tasks:
-            text += f", {tasks['questions']} distinct questions; a task has " + ", ".join(
-                f"{tasks[what]:.2f} {what}" for what in ("arguments", "calls", "tools")
-            )
-        if "right" in tasks:
-            text += f"; {tasks['right']:.2f} of the gold answers are right by tiny's rules"
-        if "right_divided" in tasks:
-            text += f", {tasks['right_divided']:.2f} of those with 0 < p < 1"
+        k = line["iteration"]
+        tasks = read_jsonl(folder / f"iter{k}" / "tasks.jsonl", torn=True)
+        calls = [call for task in tasks for call in task["calls"]]
+        count = max(1, len(tasks))
+        sizes = sum(len(task["tools"]) for task in tasks) / count
+        arguments = sum(len(call["arguments"]) for call in calls) / count
+        funnel = ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
+        rates = ", ".join(f"{float(p):.2f}: {n}" for p, n in line["rates"].items())
         text += (
-            "\n  funnel: "
-            + ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
-            + "\n  usable, by share of right answers: "
-            + ", ".join(f"{p:.2f}: {n}" for p, n in rates)
-            + "\n"
+            f"{name(k)}: {line['selected']} of {line['candidates']} selected; a task has "
+            f"{arguments:.2f} arguments, {len(calls) / count:.2f} calls, {sizes:.2f} tools; "
+            f"{line['omits']:.2f} of the usable ones leave an optional argument out\n"
+            f"  funnel: {funnel}\n  usable, by pass rate: {rates}\n"
         )
     return text
 
 
 def training(folder: Path) -> str:
-    """The numbers of each GRPO phase, as means over its last steps; the alarms."""
-    text = worries = ""
-    for phase, parts in PARTS.items():
-        rows = [[phase, *dict.fromkeys(SHOWN + parts)]]
+    """Return the numbers of each GRPO phase, as means over its last steps, and the alarms."""
+    text = ""
+    worries = ""
+    for phase, parts in CURVES.items():
+        extra = GENERATOR_SHOWN if phase == "generator" else ()
+        columns = list(dict.fromkeys(SHOWN + parts + extra))
+        rows = [[phase, *columns]]
         for k in sorted({line["iteration"] for line in log(folder, phase)}):
-            values = means(log(folder, phase, k))
-            rows.append([name(k), *(f"{values.get(key, math.nan):.3g}" for key in rows[0][1:])])
-            worries += alarms(folder, k, phase)
+            lines = log(folder, phase, k)
+            values = means(lines)
+            rows.append([name(k), *(f"{values.get(key, math.nan):.3g}" for key in columns)])
+            worries += "".join(f"! {name(k)} {phase}: {text}\n" for text in alarms(lines).values())
         text += aligned(rows) + "\n"
     return text + (worries or "no alarm\n")
 
 
-def samples(folder: Path, last: int, answer: Callable) -> str:
-    """Tasks of the first and the last iteration, with `answer(tasks)`: the calls of two Solvers."""
+def samples(folder: Path, count: int = 3) -> str:
+    """Return tasks of the first and the last iteration, from the easiest to the hardest."""
+    last = max(heldout(folder))
     text = ""
     for k in sorted({1, last}):
-        tasks = eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")
-        some = tasks[:: max(1, len(tasks) // 3)][:3]
-        for task, (base, trained) in zip(some, answer(some)):
-            menu = [f"{tool.name}({', '.join(tool.parameters)})" for tool in task.tools]
-            gold = [call.to_json() for call in task.calls]
-            shown = {
-                "question": task.question,
-                "menu": menu,
-                "gold": gold,
-                "base": base,
-                "trained": trained,
-            }  # as JSON: no control characters
-            text += f"\n{name(k)}, {task.id}\n" + "".join(
-                f"  {what:<9}{json.dumps(value)}\n" for what, value in shown.items()
-            )
+        tasks = read_jsonl(folder / f"iter{k}" / "tasks.jsonl", torn=True)
+        rates = {
+            c["id"]: c["p"] for c in read_jsonl(folder / f"iter{k}" / "candidates.jsonl", torn=True)
+        }
+        for task in tasks[:: max(1, len(tasks) // count)][:count]:
+            menu = [f"{t['name']}({', '.join(t['parameters'])})" for t in task["tools"]]
+            text += f"\n{name(k)}, {task['id']}, pass rate {rates.get(task['id'])}\n"
+            shown = {"question": task["question"], "menu": menu, "gold": task["calls"]}
+            for what, value in shown.items():  # as JSON: no control characters
+                text += f"  {what:<9}{json.dumps(value)}\n"
     return text
 
 
 @rank0_only
 def picture(folder: Path) -> str:
-    """Draw report.png if matplotlib is there; returns a line that says where it is."""
+    """Draw report.png if matplotlib is there; return a line that says where it is."""
     try:
         from matplotlib.figure import Figure  # without pyplot: no window, nothing to close
     except ImportError:
         return f"no picture: 'pip install matplotlib', then 'python -m plumbing.report {folder}'"
-    figure = Figure(figsize=(15, 4.2), layout="constrained", facecolor="white")  # on dark pages too
-    accuracy, *curves = figure.subplots(1, 3)
-    verdicts = heldout(folder)
-    counts = [(sum(right.values()), len(right)) for right in verdicts.values()]
-    share, ends = [100 * n / of for n, of in counts], [wilson(n, of) for n, of in counts]
-    bars = [[s - 100 * low, 100 * high - s] for s, (low, high) in zip(share, ends)]
-    accuracy.errorbar([name(k) for k in verdicts], share, list(zip(*bars)), marker="o", capsize=4)
-    accuracy.set(
-        title="Solver on held-out tasks",
-        ylabel="exact match, %",
-        ylim=(0, 100),
-        xlim=(-0.4, len(share) - 0.6),
-    )
-    for i, s in enumerate(share):
-        accuracy.annotate(f"{s:.0f}", (i, s), (7, -14), textcoords="offset points")
-    for axis, (phase, parts) in zip(curves, PARTS.items()):
-        lines = log(folder, phase)
-        for part in parts if lines else ():  # a frozen Generator has none
-            values = [line.get(part, math.nan) for line in lines]  # of a part that came later
-            near = [values[max(0, i + 1 - LAST) : i + 1] for i in range(len(values))]
-            axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
-        axis.vlines([i for i, x in enumerate(lines) if i and x["step"] == 0], 0, 1, "grey", lw=0.5)
-        axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(
-            *axis.get_legend_handles_labels(),
-            loc="upper center",
-            ncols=len(parts),
-            bbox_to_anchor=(0.5, -0.14),
-            frameon=False,
-        )  # below: it would hide curves
+    figure = Figure(figsize=(15, 4.2), layout="constrained", facecolor="white")
+    accuracy, *axes = figure.subplots(1, 3)
+    draw_accuracy(accuracy, heldout(folder))
+    for axis, (phase, parts) in zip(axes, CURVES.items()):
+        draw_curves(axis, phase, parts, log(folder, phase))
     with atomic_write(folder / "report.png") as part:
         figure.savefig(part, dpi=110, format="png")
     return f"picture: {folder / 'report.png'}"
 
 
+def draw_accuracy(axis, found: dict[int, Verdicts]) -> None:
+    """Draw the accuracy on each benchmark over the iterations, with 95 % intervals."""
+    labels = [name(k) for k in found]
+    for benchmark in next(iter(found.values())):
+        values = []
+        below = []
+        above = []
+        for verdicts in found.values():
+            right = list(verdicts.get(benchmark, {}).values())
+            low, high = wilson(sum(right), max(1, len(right)))
+            p = sum(right) / max(1, len(right))
+            values.append(100 * p)
+            below.append(100 * (p - low))
+            above.append(100 * (high - p))
+        axis.errorbar(labels, values, [below, above], marker="o", capsize=4, label=benchmark)
+        for i, value in enumerate(values):
+            axis.annotate(f"{value:.0f}", (i, value), (7, -14), textcoords="offset points")
+    axis.set(title="Solver on held-out tasks", ylabel="exact match, %", ylim=(0, 100))
+    axis.legend(frameon=False)
+
+
+def draw_curves(axis, phase: str, parts: tuple[str, ...], lines: list[dict]) -> None:
+    """Draw some logged numbers over the steps of all iterations, as running means."""
+    for part in parts if lines else ():  # a frozen Generator has no lines
+        values = [line.get(part, math.nan) for line in lines]
+        near = [values[max(0, i + 1 - LAST) : i + 1] for i in range(len(values))]
+        axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
+    starts = [i for i, line in enumerate(lines) if i and line["step"] == 0]
+    axis.vlines(starts, 0, 1, "grey", lw=0.5)
+    axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.14))  # inside it would hide curves
+    axis.legend(*axis.get_legend_handles_labels(), ncols=len(parts), frameon=False, **below)
+
+
 def commit() -> str:
-    """The commit of this project, as far as git knows it."""
+    """Return the commit of this project, as far as git knows it."""
+    command = ["git", "describe", "--always", "--dirty"]
     try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-        )
-        return said.stdout.strip() or "unknown"
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:
         return "unknown"
+    return done.stdout.strip() or "unknown"
 
 
 def write_cards(folder: Path) -> None:
-    """Write a model card beside the weights of each player of each iteration that has none yet."""
-    cfg, right = json.loads((folder / "config.json").read_text()), heldout(folder)
-    for k, role in itertools.product(right, USE):
-        there = folder / f"iter{k}" / role
-        if not (there / "config.json").exists() or (there / "README.md").exists():
-            continue
-        lines = [
-            f"{name(i):<13}{describe([*right[i].values()])}" for i in sorted({0, k} & {*right})
-        ]
-        settings = json.dumps({key: cfg[key] for key in cfg if key != "versions"}, indent=1)
-        write_whole(
-            there / "README.md",
-            CARD.format(
-                model=cfg["model"],
-                iterations=cfg["iterations"],
-                role=role.title(),
-                k=k,
-                use=USE[role],
-                lines="\n    ".join(lines),
-                commit=commit(),
-                settings=settings.replace("\n", "\n    "),
-                versions=", ".join(f"{what} {n}" for what, n in cfg["versions"].items()),
-            ),
-        )
+    """Write a model card beside the weights of each player that has none yet."""
+    found = heldout(folder)
+    for k in found:
+        for role in USE:
+            there = folder / f"iter{k}" / role
+            if (there / "config.json").exists() and not (there / "README.md").exists():
+                write_whole(there / "README.md", card(folder, k, role, found))
 
 
-def players(folder: Path) -> tuple[dict, int, list[Player]]:
-    """A run's settings, its last iteration, and base model and last Solver, asked as in the run."""
-    cfg, last = json.loads((folder / "config.json").read_text()), max(heldout(folder))
-    released.use(cfg.get("prompt", "short"))  # runs from before the option have none
-    device = cfg["device"] if torch.cuda.is_available() else "cpu"  # perhaps not where it ran
-    return (
-        cfg,
-        last,
-        [
-            Player(where, device, cfg["sampler"], frozen=True)
-            for where in (cfg["model"], str(folder / f"iter{last}" / "solver"))
-        ],
+def card(folder: Path, k: int, role: str, found: dict[int, Verdicts]) -> str:
+    """Return the model card of one player."""
+    cfg = config(folder)
+    lines = []
+    for i in sorted({0, k} & found.keys()):
+        for benchmark, right in found[i].items():
+            lines.append(f"{name(i)}, {benchmark}: {describe(list(right.values()))}")
+    settings = {key: value for key, value in cfg.items() if key != "machine"}
+    return CARD.format(
+        model=cfg["model"],
+        iterations=cfg["iterations"],
+        role=role.title(),
+        k=k,
+        use=USE[role],
+        lines="\n    ".join(lines),
+        commit=commit(),
+        settings=json.dumps(settings, indent=1).replace("\n", "\n    "),
+        versions=", ".join(f"{what} {n}" for what, n in cfg["machine"].items()),
     )
 
 
-@enough_memory("the report")
 def write(folder: Path) -> str:
-    """Write report, model cards and picture; returns the table of accuracy and where they lie."""
-    cfg, last, both = players(folder)
-
-    def answer(tasks: list[Task]) -> list[tuple[list, list]]:
-        texts = [dict(eval.complete(p, tasks, cfg["max_new_tokens"])) for p in both]
-        calls = lambda text: [call.to_json() for call in solver.parse(text).calls]
-        return [(calls(texts[0][task.id]), calls(texts[1][task.id])) for task in tasks]
-
-    tasks = eval.load_tasks(eval.heldout_file(cfg["heldout"]))[: cfg["eval_tasks"]]
-    parts = [table(folder), by_difficulty(folder, tasks), curation(folder), training(folder)]
-    if (folder / f"iter{last}" / "tasks.jsonl").exists():
-        parts.append(samples(folder, last, answer))
+    """Write report, model cards and picture; return the table and where they are."""
+    parts = [table(folder), curation(folder), training(folder), samples(folder)]
     write_whole(folder / "report.txt", "\n".join(parts))
     write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
 
-def main(argv: list[str], tell: Callable[[Path], str] = write, command: str = "report") -> None:
-    """A command of this folder: print what `tell` says of one run; else write its report again."""
-    if len(argv) != 1 or not (Path(argv[0]) / "log.jsonl").exists():
-        sys.exit(f"usage: python -m experiments.{command} RUN_FOLDER   (it holds a log.jsonl)")
-    if max(heldout(Path(argv[0])), default=0) == 0:
-        sys.exit(f"{argv[0]}: no iteration is finished yet; go on with the run first")
-    try:
-        print(tell(Path(argv[0])).rstrip())
-    except (Malformed, UnusableModel, OSError) as error:
-        sys.exit(f"experiments.{command}: {error}")
+def main(argv: list[str]) -> int:
+    """Write the report of one run again.  Exit code 2: bad input."""
+    folder = Path(argv[0]) if len(argv) == 1 else None
+    if folder is None:
+        message = "usage: python -m plumbing.report RUN_FOLDER"
+    elif not (folder / "log.jsonl").exists():
+        message = f"{folder} is no run folder: it has no log.jsonl. Name one under runs/."
+    elif max(heldout(folder), default=0) == 0:
+        message = f"{folder}: no iteration is finished yet; go on with the run first"
+    else:
+        try:
+            print(write(folder).rstrip())
+            return 0
+        except (UsageError, OSError) as error:
+            message = str(error)
+    print(f"report: error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,35 +1,24 @@
-"""The run folder: whatever lies in it is whole, and a run that was stopped goes on from it.
+"""Files that are whole: a kill at any moment leaves the old file or the new one.
 
-    runs/NAME/config.json  log.jsonl  report.txt  report.png  lock
-    runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
-    runs/NAME/iter1/solver.steps/000010-4f0c....safetensors      # while the phase is not finished
-
-A file is written under another name, flushed to the disk and renamed, so a kill at any moment
-leaves the old one or the new one.  A step checkpoint carries the start of its SHA-256 in its name:
-one that is damaged is reported, and the one before it is used.  Random states need no place in it:
-each step and each piece of work has a seed of its own.
-
-    {"iteration": 1, "phase": "solver", "step": 0, "seconds": 0.9, "reward": 1.42, ...}  # log line
+A file is written under another name, flushed to the disk and renamed.  A file that is appended to
+may lose its last line, which its reader drops.
 """
 
-import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from ast_match import plain
-from errors import Lost, Malformed
-from plumbing.distributed import part_as, rank0_only, whole
+from errors import Lost, UsageError
+from plumbing.distributed import rank0_only
+from plumbing.padding import batched
 
 try:
     import fcntl
@@ -39,7 +28,7 @@ except ImportError:  # Windows has no such lock
 
 @contextmanager
 def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """Where to write a file or folder; it then gets the name `path`, or rename(it), as a whole."""
+    """Yield where to write a file or folder; it then gets the name `path`, or rename(it)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     delete(part)  # what a kill has left
@@ -56,15 +45,20 @@ def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> It
 
 def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_file() or fcntl:  # Windows opens no folder
-        opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-        os.fsync(opened)
-        os.close(opened)
+    if not path.is_file() and not fcntl:  # Windows opens no folder
+        return
+    mode = os.O_RDWR if path.is_file() else os.O_RDONLY
+    opened = os.open(path, mode)
+    os.fsync(opened)
+    os.close(opened)
 
 
 def delete(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    """Delete a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @rank0_only
@@ -91,15 +85,16 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_jsonl(path: Path, items: Iterable[Any]) -> None:
-    """The same, one JSON value a line."""
+    """Write a JSONL file, one value per line, whole or not at all."""
     write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
 
 
 def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> list:
-    """read(line) of each line of a JSONL file.  Raises `Malformed` naming file and line.
+    """Return read(line) of each line of a JSONL file.
 
-    Without `read` a line is taken as it stands, NaN too, since we wrote it.
-    `torn`: the file is appended to; it may not be there yet, and a kill may have cut off its end.
+    Without `read` a line is taken as it is, NaN included, since this project wrote it.
+    With `torn` the file is one that is appended to: it may not exist yet, and a kill may have cut
+    off its end.  Raises UsageError naming file and line.
     """
     if torn and not path.exists():
         return []
@@ -108,15 +103,18 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
     except Lost:  # not a fault of this file
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise Malformed(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
+        raise UsageError(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
+    if torn:
+        lines = lines[:-1]
     items = []
-    for n, line in enumerate(lines[:-1] if torn else lines, 1):
+    for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            if line.strip():
-                item = json.loads(line)
-                items.append(read(plain(item)) if read else item)
+            item = json.loads(line)
+            items.append(read(plain(item)) if read else item)
         except (ValueError, RecursionError) as error:  # Malformed is a ValueError
-            raise Malformed(f"{path}, line {n}: {error}. Mend or delete the line.") from None
+            raise UsageError(f"{path}, line {n}: {error}. Mend or delete the line.") from None
     return items
 
 
@@ -130,9 +128,9 @@ def locked(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise Malformed(
-                f"{folder} is in use by process {file.read()}. Wait for it or stop it, "
-                "or name another run with --run NAME."
+            raise UsageError(
+                f"{folder} is in use by process {file.read()}. Wait for it or stop it, or name "
+                "another run with --run NAME."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -140,109 +138,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def in_pieces(path: Path, items: list, size: int, work: Callable[[int, list], list]) -> list:
-    """work(n, piece) of each piece of `items`, joined; finished pieces are kept in a file."""
+def in_pieces(
+    path: Path, items: list, size: int, work: Callable[[int, list], list], title: str
+) -> list:
+    """Return work(n, piece) of all pieces of `items`, joined; a file keeps the finished ones."""
     done = read_jsonl(path, torn=True)
     write_jsonl(path, done)  # without a torn last line
-    for n in range(len(done), -(-len(items) // size)):
-        done.append(work(n, items[n * size : (n + 1) * size]))
-        append(path, done[-1])
-    return [result for piece in done for result in piece]
-
-
-def digest(path: Path) -> str:
-    """The start of a file's SHA-256.
-
-    >>> digest(Path(os.devnull))
-    'e3b0c44298fc1c14'
-    """
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()[:16]
-
-
-def save_step(folder: Path, step: int, model: torch.nn.Module, optimizer) -> None:
-    """Keep the state after `step` steps, and the one before it."""
-    tensors = {f"model {name}": whole(p.detach()) for name, p in model.named_parameters()}
-    for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer {i} {slot}": whole(x) for slot, x in slots.items()}
-    write_step(folder, step, tensors)
-
-
-@rank0_only
-def write_step(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
-    """The writing of `save_step`."""
-    with atomic_write(
-        folder / "new", lambda part: folder / f"{step:06d}-{digest(part)}.safetensors"
-    ) as part:
-        save_file(tensors, part)
-    for old in sorted(folder.glob("*.safetensors"))[:-2]:
-        old.unlink()
-
-
-def load_step(folder: Path, model: torch.nn.Module, optimizer) -> int:
-    """Restore the last state that is whole; returns after how many steps it was saved, or 0."""
-    for path in sorted(folder.glob("*.safetensors"), reverse=True):
-        if path.stem.endswith(digest(path)):
-            break
-        print(f"{path} is damaged: the checkpoint before it is used")
-    else:
-        return 0
-    weights, state = dict(model.named_parameters()), {}
-    in_order = list(weights.values())  # as the optimizer counts them
-    with safe_open(path, "pt") as file:
-        for name in file.keys():
-            kind, where, *slot = name.split(" ")
-            if kind == "model":
-                weights[where].data.copy_(part_as(file.get_tensor(name), weights[where]))
-            else:
-                whose = in_order[int(where)]
-                state.setdefault(int(where), {})[slot[0]] = part_as(file.get_tensor(name), whose)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(path.stem.split("-")[0])
-
-
-class Log:
-    """log.jsonl: a line a step.  What an earlier try wrote from `first` on is dropped."""
-
-    told: list[Callable[[dict, int], None]] = []  # trackers, of each line and its number
-
-    def __init__(self, folder: Path, k: int, phase: str, first: int = 0) -> None:
-        self.path, self.where = folder / "log.jsonl", {"iteration": k, "phase": phase}
-        self.step, self.bar, self.shown, self.began = first, None, (), time.time()
-        lines = [
-            line
-            for line in read_jsonl(self.path, torn=True)
-            if line["step"] < first or not self.where.items() <= line.items()
-        ]
-        write_jsonl(self.path, lines)
-        self.lines = len(lines)
-
-    def steps(self, count: int, shown: tuple[str, ...]) -> Iterator[int]:
-        """From the first step to count - 1, with a bar that shows some of the logged numbers."""
-        title = "iteration {iteration} {phase}".format(**self.where)
-        self.bar, self.shown = (
-            tqdm(
-                range(self.step, count),
-                title,
-                count,
-                leave=False,
-                dynamic_ncols=True,
-                initial=self.step,
-            ),
-            shown,
-        )
-        for self.step in self.bar:
-            yield self.step
-
-    def line(self, values: dict) -> None:
-        """Append one line."""
-        line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        append(self.path, line | values)
-        self.lines += 1
-        for tell in self.told:
-            tell(line | values, self.lines)
-        if self.bar is not None:
-            self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
+    pieces = list(batched(items, size))
+    with tqdm(total=len(items), desc=title, leave=False, dynamic_ncols=True) as bar:
+        bar.update(sum(len(results) for results in done))
+        for n in range(len(done), len(pieces)):
+            results = work(n, pieces[n])
+            append(path, results)
+            done.append(results)
+            bar.update(len(results))
+    return [result for results in done for result in results]

@@ -16,7 +16,6 @@ import solver
 from ast_match import Tool, plain, to_tools
 from errors import Malformed, UnusableModel
 from generator import Task
-from plumbing import released
 from plumbing.player import Player
 
 
@@ -44,7 +43,6 @@ def main() -> None:
     parser.add_argument(
         "--prompt",
         default="short",
-        choices=sorted(released.WORDINGS),
         help="the wording it was trained with",
     )
     a = parser.parse_args()
@@ -53,7 +51,6 @@ def main() -> None:
     try:
         tools, question = read_menu(a.tools), plain(a.question)
         player = Player(a.model, a.device, a.sampler, frozen=True)
-        released.use(a.prompt)
         chats = [solver.prompt(Task("", question, tools, []))]
         text = player.text(player.sample(chats, 1, a.max_new_tokens, temperature=0)[0])
     except (Malformed, OSError, UnusableModel) as error:

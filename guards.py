@@ -1,0 +1,143 @@
+"""Guards against reward hacks: what a Generator or a Solver does for reward without learning.
+
+Not in the paper.  `--guards off` is the paper's reward to the letter.  Each guard answers a hack
+that a 0.5 B model found within ten GRPO steps (docs/rewards.md has their scores on and off):
+
+  flaw             a copy of the prompt's example, or a question that is no question: the task
+                   earns r_fmt only, and the Solver never sees it
+  near_duplicates  tasks of a batch that differ in their values alone share all but r_fmt
+  leaks            a value from the prompt's example that the question does not have: its call
+                   earns nothing
+  BARE             a task none of whose calls passes an argument: half of r_valid
+
+One raw example, a question that names an argument as code does:
+
+    >>> search = Tool("search", "", {"search_term": {"type": "string"}}, ())
+    >>> no_question("Search for search_term Navy.", [search])
+    'question names a tool or argument'
+"""
+
+import re
+
+from ast_match import Call, Tool
+from examples import Example
+from generator import BLOCKS, Task
+from text_match import grounded, same_value
+
+COPIED = 0.2  # share of common word 4-grams above which a question is a copy
+ALIKE = 0.5  # Jaccard similarity of word bigrams from which two questions are near-duplicates
+BARE = 0.5  # factor of r_valid if no call has an argument
+MIN_LETTERS = 4  # shorter texts stand in an example by chance
+
+TAG = re.compile(rf"</?(?:{'|'.join(BLOCKS)})>", re.IGNORECASE)
+JSON = re.compile(r"[{\[]\s*[\"'{]|[\"']\w+[\"']\s*:")
+ASSIGNMENT = re.compile(r"\b[A-Za-z_]\w+\s*=\s*[\"'\w\[{-]|\w\s*=\s*[\"']")  # not: x = 3
+FIELD_LINE = re.compile(r"^\W*(\w+)[\"']?\s*:\s*\S", re.MULTILINE)
+SPEAKERS = {"user", "assistant"}
+
+
+def flaw(task: Task, example: Example) -> str | None:
+    """Return why a task is no task of the Generator's own making, or None."""
+    return copied(task, example) or no_question(task.question, task.tools)
+
+
+def copied(task: Task, example: Example) -> str | None:
+    """Return what a task copies from the example of its prompt, or None."""
+    names = {tool.name.lower() for tool in example.tools}
+    if any(tool.name.lower() in names for tool in task.tools):
+        return "copies the example's tools"
+    theirs = _texts(example.calls)
+    if _texts(task.calls) & theirs:
+        return "copies the example's values"
+    own = _ngrams(task.question, 4)
+    shown = _ngrams(example.question, 4)
+    if len(own & shown) > COPIED * max(1, min(len(own), len(shown))):
+        return "copies the example's question"
+    return None
+
+
+def no_question(question: str, menu: list[Tool]) -> str | None:
+    """Return why a text is not what a person would ask, or None."""
+    if TAG.search(question):
+        return "question holds a tag"
+    names = {tool.name for tool in menu}
+    for tool in menu:
+        names |= tool.parameters.keys()
+    for name in names:
+        if _is_identifier(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question):
+            return "question names a tool or argument"
+    if JSON.search(question) or ASSIGNMENT.search(question):
+        return "question is code"
+    fields = [field.lower() for field in FIELD_LINE.findall(question)]
+    fields = [field for field in fields if field not in SPEAKERS]
+    if len(fields) > 1 or {name.lower() for name in names}.intersection(fields):
+        return "question is code"
+    return None
+
+
+def near_duplicates(tasks: list[Task | None]) -> list[int]:
+    """For each task of a batch, count the tasks with nearly its question, itself included.
+
+    Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
+    similarity of ALIKE or more.
+    """
+    bigrams = [_ngrams(_mask(task), 2) if task else set() for task in tasks]
+    counts = []
+    for own in bigrams:
+        alike = [len(own & other) >= ALIKE * len(own | other) for other in bigrams if own]
+        counts.append(max(1, sum(alike)))
+    return counts
+
+
+def leaks(calls: list[Call], example: Example, question: str) -> list[bool]:
+    """For each call, whether a value comes from the prompt's example instead of the question."""
+    shown = [value for call in example.calls for value in call.arguments.values()]
+    found = []
+    for call in calls:
+        unasked = [v for v in call.arguments.values() if not grounded(v, question)]
+        found.append(any(_is_shown(value, shown, example.question) for value in unasked))
+    return found
+
+
+def valid_factor(task: Task | None, example: Example) -> float:
+    """Return what scales r_valid: 0 for a task with a flaw, BARE if no call has an argument."""
+    if task is None:
+        return 1.0
+    if flaw(task, example):
+        return 0.0
+    return 1.0 if any(call.arguments for call in task.calls) else BARE
+
+
+def _is_shown(value: object, shown: list, question: str) -> bool:
+    if isinstance(value, (list, dict)):
+        return False
+    if any(same_value(value, other) for other in shown):
+        return True
+    long = isinstance(value, str) and len(value) >= MIN_LETTERS
+    return long and grounded(value, question)
+
+
+def _is_identifier(name: str) -> bool:
+    """Whether a name is no ordinary word: an underscore, a digit, or a capital inside."""
+    return bool(re.search(r"_|\d|[a-z][A-Z]", name))
+
+
+def _texts(calls: list[Call]) -> set[str]:
+    """Return the longer texts among the values of some calls, in lower case."""
+    values = [value for call in calls for value in call.arguments.values()]
+    return {v.lower() for v in values if isinstance(v, str) and len(v) >= MIN_LETTERS}
+
+
+def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
+    words = [word for word in re.findall(r"\w+", text.lower()) if word not in SPEAKERS]
+    return set(zip(*(words[i:] for i in range(n))))
+
+
+def _mask(task: Task) -> str:
+    """Return the question with every value of the calls, and every number, masked."""
+    text = task.question
+    values = [str(value) for call in task.calls for value in call.arguments.values()]
+    for value in sorted(values, key=len, reverse=True):
+        if value:
+            text = text.replace(value, "0")
+    return re.sub(r"\d+", "0", text)

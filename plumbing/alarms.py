@@ -1,0 +1,47 @@
+"""What the numbers of a phase say about its health, in words."""
+
+import math
+
+LAST = 5  # steps whose mean stands for the end of a phase
+PATIENCE = 10  # steps before the numbers count
+
+BOUNDS = {  # logged number -> least and most that is healthy, what it means otherwise
+    "usable": (0.02, 1, "hardly any task is usable: name a larger --model or another prompt"),
+    "copies": (0, 0.2, "the Generator copies its example: keep --guards on, lower --lr"),
+    "zero_advantage_groups": (0, 0.75, "most groups teach nothing: raise --group"),
+    "truncated": (0, 0.2, "completions hit the limit: raise --max-new-tokens or --answer-tokens"),
+    "skipped": (0, 0, "a step had no finite gradient and was left out: lower --lr"),
+    "duplicates": (0, 0.3, "the Generator repeats itself: keep --guards on"),
+    "kl": (0, 1, "the policy is far from the phase's start: lower --lr or raise --beta"),
+    "largest_share": (0, 0.05, "one task fills many slots: raise --candidates or lower --p-min"),
+}
+ENTROPY_LEFT = 1 / 3  # of the first step's entropy, under which completions become alike
+
+
+def alarms(lines: list[dict]) -> dict[str, str]:
+    """Return logged number -> sentence, for each that is not healthy at the end of these lines.
+
+    A training phase is given PATIENCE steps.
+    """
+    found = {}
+    if "entropy" in lines[-1] and len(lines) < PATIENCE:
+        return found
+    recent = means(lines)
+    for name, (low, high, meaning) in BOUNDS.items():
+        value = recent.get(name, low)
+        if not low <= value <= high:
+            side = "below" if value < low else "above"
+            bound = low if value < low else high
+            found[name] = f"{name} {value:.2g} is {side} {bound:g}: {meaning}"
+    first = lines[0].get("entropy", 0.0)
+    if recent.get("entropy", first) < ENTROPY_LEFT * first:
+        change = f"from {first:.2g} to {recent['entropy']:.2g}"
+        found["entropy"] = f"entropy fell {change}: completions become alike; lower --lr"
+    return found
+
+
+def means(lines: list[dict]) -> dict[str, float]:
+    """Return the mean of each number over the last steps; NaN where a line lacks it."""
+    last = lines[-LAST:]
+    names = [name for name, value in lines[-1].items() if isinstance(value, int | float)]
+    return {name: sum(line.get(name, math.nan) for line in last) / len(last) for name in names}

@@ -1,0 +1,64 @@
+"""A prompt with named fields: the two that ship, or a reader's own from a file.
+
+    --generator-prompt mine.txt      fields {domain} {context} {menu_size} {calls} {example}
+    --solver-prompt mine.txt         fields {tools} {question} {example}
+
+A line `---` separates the system message from the user message; without one all is the user
+message.  Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
+
+    >>> Template("", "Domain: {domain}").fill(domain="math")
+    [{'role': 'user', 'content': 'Domain: math'}]
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import UsageError
+
+Chat = list[dict[str, str]]  # messages with a role and a content
+
+FIELD = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """The system message and the user message of a prompt."""
+
+    system: str
+    user: str
+
+    def fill(self, **fields: object) -> Chat:
+        """Return the chat messages with every field replaced by its value."""
+        texts = {"system": self.system, "user": self.user}
+        messages = []
+        for role, text in texts.items():
+            if text:
+                content = FIELD.sub(lambda field: str(fields[field[1]]), text)
+                messages.append({"role": role, "content": content})
+        return messages
+
+
+def read_template(path: str, required: set[str], optional: set[str]) -> Template:
+    """Read a template from a file.
+
+    Raises UsageError if the file cannot be read, lacks a required field or has an unknown one.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"prompt file {path} cannot be read: {error}") from None
+    fields = set(FIELD.findall(text))
+    missing = required - fields
+    unknown = fields - required - optional
+    if missing:
+        raise UsageError(f"prompt file {path} lacks the field {{{min(missing)}}}")
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in sorted(required | optional))
+        raise UsageError(
+            f"prompt file {path} has the unknown field {{{min(unknown)}}}: use {known}"
+        )
+    system, line, user = text.partition("\n---\n")
+    if line:
+        return Template(system.strip(), user.strip())
+    return Template("", text)
