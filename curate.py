@@ -49,6 +49,7 @@ class Candidate:
     task: Task | None
     reason: str | None = None  # why it was dropped
     p: float | None = None  # share of the Solver's K answers that equal the gold answer
+    sem: float = 0.0  # r_sem, in the Generator's training
 
     def to_json(self) -> dict:
         """Return the candidate as one line of candidates.jsonl."""
@@ -122,16 +123,22 @@ def signature(task: Task) -> str:
     return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
 
 
+def refuse_flawed(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
+    """Give a reason to every unusable candidate; return the others."""
+    for c in candidates:
+        if c.reason is None:
+            c.reason = structural_reason(c.task, c.spec, cfg)  # Sec. 3.3
+    return [c for c in candidates if c.reason is None]
+
+
 def check(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
     """Give a reason to every unusable or repeated candidate; return the others, by id."""
     seen = set()
     usable = []
-    for c in sorted(candidates, key=lambda c: c.id):
-        if c.reason is None:
-            c.reason = structural_reason(c.task, c.spec, cfg)  # Sec. 3.3
-        if c.reason is None and signature(c.task) in seen:
+    for c in sorted(refuse_flawed(candidates, cfg), key=lambda c: c.id):
+        if signature(c.task) in seen:
             c.reason = "duplicate"  # Sec. 3.3
-        if c.reason is None:
+        else:
             seen.add(signature(c.task))
             usable.append(c)
     return usable

@@ -6,8 +6,8 @@ domain, the request and the order of the menu.  The example has the context, the
 number of calls that the spec asks for.  More than half of the tools have optional arguments, and
 most requests leave some of them out.
 
-One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars separate the values
-of an enumeration, `|` between two turns ends a line of a dialogue:
+One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars
+separate the values of an enumeration, `|` between two turns ends a line of a dialogue:
 
     find_book(title: string, branch: string, large_print?: boolean) Look for a book in a branch.
     Q: Does the Harbour branch have The Little Prince?

@@ -21,7 +21,7 @@ import curate
 import eval
 import generator
 import guards
-import selfplay
+import phases
 import solver
 from ast_match import exact_match
 from config import Config
@@ -55,7 +55,7 @@ def survey_generator(a: argparse.Namespace, player: Player) -> None:
     usable = curate.check(candidates, cfg)
 
     def rate(n: int, some: list) -> list[float]:
-        selfplay.measure(cfg, player, some, a.seed + n)
+        phases.measure(cfg, player, some, a.seed + n)
         return [c.p for c in some]
 
     rates = in_pieces(a.out.with_suffix(".rates.jsonl"), usable, PIECE, rate, "pass rates")
@@ -66,7 +66,7 @@ def survey_generator(a: argparse.Namespace, player: Player) -> None:
 
 def print_generator(candidates: list[curate.Candidate], usable: list[curate.Candidate]) -> None:
     """Print the shares, the reasons and the pass rates."""
-    numbers = selfplay.describe(candidates, usable)
+    numbers = phases.describe(candidates, usable)
     near = guards.near_duplicates([c.task for c in candidates])
     print(f"{len(candidates)} completions")
     for name, value in numbers.items():

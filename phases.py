@@ -1,0 +1,235 @@
+"""What the three phases sample and reward: the batches of GRPO, and the proposals of curation.
+
+Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the loop around it.
+
+Letters: N prompts per step, G completions per prompt, K answers per task.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+import curate
+import generator
+import guards
+import rewards
+import solver
+from config import Config
+from curate import Candidate
+from generator import Draft, Spec, Task
+from plumbing.player import Player
+from plumbing.run import Run
+from rewards import GeneratorReward, SolverReward
+from rollout import Rollout
+
+PIECE = 512  # completions that an unfinished curation keeps together
+
+
+@dataclass
+class Batch:
+    """What one step learns from: rollouts, prompt-major, and the reward of each."""
+
+    rollouts: list[Rollout]
+    rewards: list[GeneratorReward] | list[SolverReward]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def totals(self, group: int) -> torch.Tensor:
+        """Return the total rewards, (N, G)."""
+        totals = [reward.total for reward in self.rewards]
+        return torch.tensor(totals).view(-1, group)
+
+
+class GeneratorBatches:
+    """Phase 1: specs -> tasks -> R_G, for which the frozen Solver answers every usable task."""
+
+    role = "generator"
+    shown = ("reward", "usable", "p", "copies", "near_duplicates", "menu_met", "entropy")
+
+    def __init__(self, cfg: Config, run: Run, k: int, solver_path: str) -> None:
+        self.cfg = cfg
+        self.run = run
+        self.k = k
+        self.steps = cfg.generator_steps
+        self.template = generator.template_of(cfg.generator_prompt)
+        self.solver_path = solver_path
+
+    def open(self) -> None:
+        """Load the frozen Solver."""
+        self.frozen = self.run.load(self.solver_path)
+
+    def play(self, player: Player, step: int) -> Batch:
+        """Let the Generator write G tasks for each of N specs, and reward them."""
+        cfg = self.cfg
+        seed = self.run.seed(self.k, f"generator/{step}")
+        specs = generator.sample_specs(seed, cfg.generator_batch, cfg.p_large_menu)
+        chats = [generator.prompt(spec, self.template) for spec in specs]
+        with self.run.clock("sample"):
+            rollouts = player.sample(
+                chats,
+                cfg.group,
+                cfg.max_new_tokens,
+                cfg.temperature,
+                seed,
+            )
+        drafts = []
+        candidates = []
+        for i, rollout in enumerate(rollouts):
+            n = i // cfg.group
+            draft = generator.parse(player.text(rollout), chats[n])
+            drafts.append(draft)
+            candidates.append(curate.candidate(str(i), specs[n], draft))
+        usable = curate.refuse_flawed(candidates, cfg)
+        with self.run.clock("probe"):
+            measure(cfg, self.frozen, usable, seed)
+            judge(cfg, self.frozen, usable)
+        parts = reward_drafts(cfg, drafts, candidates)
+        return Batch(rollouts, parts, describe(candidates, usable))
+
+
+def reward_drafts(
+    cfg: Config, drafts: list[Draft], candidates: list[Candidate]
+) -> list[GeneratorReward]:
+    """Return R_G of each draft; needs p and sem of the usable candidates."""
+    forms = {"no-difficulty": "none", "hard-cliff": "cliff"}
+    form = forms.get(cfg.ablation, "band")  # Table 3
+    alike = guards.near_duplicates([c.task for c in candidates])
+    parts = []
+    for draft, c, near in zip(drafts, candidates, alike):
+        known = {}
+        if c.reason is None:
+            known["diff"] = rewards.r_diff(c.p, cfg.num_probes, form)
+            known["sem"] = c.sem
+            known["obedience"] = curate.obedience(c.task, c.spec, cfg)
+        if cfg.guards == "on" and c.task:
+            known["near_duplicates"] = near
+            known["valid_factor"] = guards.valid_factor(c.task, generator.example_of(c.spec))
+        parts.append(rewards.generator_reward(draft, **known))
+    return parts
+
+
+class SolverBatches:
+    """Phase 3: curated tasks -> answers -> R_S."""
+
+    role = "solver"
+    shown = ("reward", "acc", "leaks", "zero_advantage_groups", "entropy")
+
+    def __init__(self, cfg: Config, run: Run, k: int, tasks: list[Task]) -> None:
+        self.cfg = cfg
+        self.run = run
+        self.k = k
+        self.steps = cfg.solver_steps
+        self.template = solver.template_of(cfg.solver_prompt)
+        self.slots = schedule(tasks, cfg.solver_steps * cfg.solver_batch)
+
+    def open(self) -> None:
+        """Nothing to load: the gold answers are in the tasks."""
+
+    def play(self, player: Player, step: int) -> Batch:
+        """Let the Solver answer each of N tasks G times, and reward the answers."""
+        cfg = self.cfg
+        seed = self.run.seed(self.k, f"solver/{step}")
+        start = step * cfg.solver_batch
+        tasks = self.slots[start : start + cfg.solver_batch]
+        chats = [solver.prompt(task, self.template) for task in tasks]
+        with self.run.clock("sample"):
+            rollouts = player.sample(
+                chats,
+                cfg.group,
+                cfg.answer_tokens,
+                cfg.temperature,
+                seed,
+            )
+        parts = []
+        leaked = 0
+        for i, rollout in enumerate(rollouts):
+            task = tasks[i // cfg.group]
+            answer = solver.parse(player.text(rollout))
+            leaks = guards.leaks(answer.calls, solver.example_of(task), task.question)
+            leaked += any(leaks)
+            blocked = leaks if cfg.guards == "on" else None
+            parts.append(rewards.solver_reward(answer, task.calls, blocked))
+        return Batch(rollouts, parts, {"leaks": leaked / len(rollouts)})
+
+
+def schedule(tasks: list[Task], slots: int) -> list[Task]:
+    """Return the task of every slot of a Solver phase, from easy to hard.
+
+    More tasks than slots: evenly spread ones, not the easiest alone.  Fewer: over and over.
+    """
+    count = len(tasks)
+    if count > slots:
+        return [tasks[i * count // slots] for i in range(slots)]  # Sec. 3.3
+    return [tasks[i % count] for i in range(slots)]
+
+
+def propose(cfg: Config, run: Run, k: int, player: Player) -> list[Candidate]:
+    """Sample the candidates of an iteration, one per spec."""
+    template = generator.template_of(cfg.generator_prompt)
+    specs = generator.sample_specs(run.seed(k, "specs"), cfg.candidates, cfg.p_large_menu)
+
+    def write(n: int, some: list[Spec]) -> list[str]:
+        chats = [generator.prompt(spec, template) for spec in some]
+        seed = run.seed(k, f"write/{n}")
+        rollouts = player.sample(chats, 1, cfg.max_new_tokens, cfg.candidate_temperature, seed)
+        return [player.text(rollout) for rollout in rollouts]
+
+    texts = run.in_pieces(k, "texts", specs, PIECE, write)
+    candidates = []
+    for i, (spec, text) in enumerate(zip(specs, texts)):
+        draft = generator.parse(text, generator.prompt(spec, template))
+        candidates.append(curate.candidate(f"{k}-{i:05d}", spec, draft))
+    return candidates
+
+
+def measure_in_pieces(
+    cfg: Config, run: Run, k: int, frozen: Player, usable: list[Candidate]
+) -> None:
+    """Set p of every usable candidate; finished pieces survive an interruption."""
+
+    def rate(n: int, some: list[Candidate]) -> list[float]:
+        measure(cfg, frozen, some, run.seed(k, f"rate/{n}"))
+        return [c.p for c in some]
+
+    size = max(1, PIECE // cfg.num_probes)
+    rates = run.in_pieces(k, "rates", usable, size, rate)
+    for c, p in zip(usable, rates):
+        c.p = p
+
+
+def measure(cfg: Config, frozen: Player, candidates: list[Candidate], seed: int) -> None:
+    """Set p of each candidate: the share of the Solver's K answers that equal the gold answer."""
+    K = cfg.num_probes
+    template = solver.template_of(cfg.solver_prompt)
+    chats = [solver.prompt(c.task, template) for c in candidates]
+    rollouts = frozen.sample(chats, K, cfg.answer_tokens, cfg.probe_temperature, seed)
+    answers = [solver.parse(frozen.text(rollout)).calls for rollout in rollouts]
+    for i, c in enumerate(candidates):
+        c.p = curate.pass_rate(answers[i * K : (i + 1) * K], c.task.calls)  # Sec. 3.2.1: pass@K
+
+
+def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
+    """Set r_sem of each candidate: the frozen Solver scores it from 1 to 5."""
+    if cfg.ablation == "no-judge":
+        return
+    chats = [solver.judge_prompt(c.task) for c in candidates]
+    scores = rewards.r_sem(frozen.digit_logits(chats))
+    for c, score in zip(candidates, scores):
+        c.sem = score
+
+
+def describe(candidates: list[Candidate], usable: list[Candidate]) -> dict[str, float]:
+    """Return the shares that show whether the Generator writes tasks or hacks."""
+    readable = [c for c in candidates if c.task]
+    return {
+        "usable": len(usable) / len(candidates),
+        "p": mean(usable, lambda c: c.p),
+        "copies": mean(candidates, lambda c: (c.reason or "").startswith("copies")),
+        "menu_met": mean(readable, lambda c: len(c.task.tools) == c.spec.menu_size),
+        "omits": mean(usable, lambda c: curate.leaves_optional_out(c.task)),
+    }
+
+
+def mean(candidates: list[Candidate], value: Callable[[Candidate], float]) -> float:
+    """Return the mean of a value over candidates; 0 if there is none."""
+    return sum(value(c) for c in candidates) / max(1, len(candidates))
