@@ -7,8 +7,9 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   1. The structural check also asks whether the task is a choice (no two tools share description
      and arguments), whether the question quotes its own answer, and whether a guard refuses it
      (guards.py).
-  2. A spec is graded: any menu of 2 to 12 tools and 1 to 3 calls is usable, and `obedience` scales
-     the reward.  `--spec gate` drops every other size, `--spec free` ignores it as the release does.
+  2. A spec is graded: any menu of 2 to 12 tools and 1 to 3 calls is usable, and `obedience`
+     scales the reward.  `--spec gate` drops every other size, `--spec free` ignores the size, as
+     the release does.
   3. p counts answers that equal the whole gold answer; the released code compares tool names.
   4. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
   5. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:
@@ -116,7 +117,7 @@ def leaves_optional_out(task: Task) -> bool:
 
 
 def signature(task: Task) -> str:
-    """Return what repeated tasks share: question, menu and calls, but for case, blanks and digits."""
+    """Return what repeats share: question, menu and calls, without case, blanks and digits."""
     menu = sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)
     text = json.dumps([task.question, menu, calls], ensure_ascii=False)

@@ -6,7 +6,7 @@ for bad input, 3 for a phase that had nothing to learn from.
 
 
 class Malformed(ValueError):
-    """Untrusted text is not what it should be; the message is a short reason that can be counted."""
+    """Untrusted text is not what it should be; the message is a short, countable reason."""
 
 
 class UsageError(ValueError):

@@ -103,7 +103,7 @@ def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
 
 
 def r_sem(logits: torch.Tensor) -> list[float]:
-    """Return the judge's expected score, scaled to [0, 1], from logits of the digits 1 to 5, (N, 5)."""
+    """Return the judge's expected score in [0, 1] from logits of the digits 1 to 5, (N, 5)."""
     digits = torch.arange(1, 6, device=logits.device)
     score = (logits.softmax(-1) * digits).sum(-1)  # (N,)
     return ((score - 1) / 4).tolist()  # Sec. 3.2.1

@@ -115,12 +115,13 @@ class Run:
         )
         self.shown = shown
         bad = 0
-        for self.step in self.bar:
-            yield self.step
+        for step in self.bar:
+            self.step = step
+            yield step
             bad = bad + 1 if self.lines[-1]["skipped"] else 0
             stop = self.stopping or bad == BAD_STEPS
-            if stop or (self.step + 1) % self.cfg.save_every == 0:
-                save_step(saved, self.step + 1, model, optimizer)
+            if stop or (step + 1) % self.cfg.save_every == 0:
+                save_step(saved, step + 1, model, optimizer)
             if bad == BAD_STEPS:
                 raise EmptyPhase(
                     f"{self.phase}: {bad} steps in a row had no finite gradient; the last good "
