@@ -25,7 +25,7 @@ one reason, or is selected (None).  A line of candidates.jsonl:
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import generator
@@ -65,36 +65,62 @@ def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
 
 
 def structural_reason(task: Task, spec: Spec, cfg: Config) -> str | None:
-    """Return the first flaw of a readable task, or None; later checks rely on earlier ones."""
-    for failed, reason in _checks(task, spec, cfg.spec):
-        if failed:
-            return reason
-    if cfg.guards == "on":
-        return guards.flaw(task, generator.example_of(spec))
+    """Return the first flaw of a readable task, or None."""
+    reason = _size_flaw(task, spec, cfg.spec) or _menu_flaw(task)
+    for call in task.calls:
+        reason = reason or _call_flaw(call, task)
+    if reason is None and cfg.guards == "on":
+        reason = guards.flaw(task, generator.example_of(spec))
+    return reason
+
+
+def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
+    sizes = MENU_SIZES
+    counts = CALL_COUNTS
+    if rule == "free":
+        return None
+    if rule == "gate":
+        sizes = [spec.menu_size]
+        counts = [spec.calls]
+    if len(task.tools) not in sizes:
+        return "menu size is not the spec's"
+    if len(task.calls) not in counts:
+        return "number of calls is not the spec's"
     return None
 
 
-def _checks(task: Task, spec: Spec, rule: str) -> Iterator[tuple[bool, str]]:
+def _menu_flaw(task: Task) -> str | None:
+    names = {tool.name for tool in task.tools}
+    if len(names) < len(task.tools):
+        return "two tools with one name"
+    seen = set()
+    for tool in task.tools:
+        kind = (tool.description.lower(), *sorted(tool.parameters))
+        if tool.description and kind in seen:
+            return "two tools that differ in the name alone"
+        seen.add(kind)
+    return None
+
+
+def _call_flaw(call: Call, task: Task) -> str | None:
     menu = {tool.name: tool for tool in task.tools}
-    sizes = {"gate": [spec.menu_size], "graded": MENU_SIZES}
-    counts = {"gate": [spec.calls], "graded": CALL_COUNTS}
-    if rule != "free":
-        yield len(task.tools) not in sizes[rule], "menu size is not the spec's"
-        yield len(task.calls) not in counts[rule], "number of calls is not the spec's"
-    yield len(menu) < len(task.tools), "two tools with one name"
-    kinds = [(t.description.lower(), *sorted(t.parameters)) for t in task.tools if t.description]
-    yield len(set(kinds)) < len(kinds), "two tools that differ in the name alone"
-    for call in task.calls:
-        yield call.name not in menu, "tool not in the menu"
-        quoted = (f'"{call.name}"', f"'{call.name}'", f"{call.name}(")
-        yield any(text in task.question for text in quoted), "question quotes the call"
-        tool = menu[call.name]
-        given = call.arguments.keys()
-        values = call.arguments.values()
-        yield not given >= set(tool.required), "required argument missing"
-        yield not given <= tool.parameters.keys(), "argument not in the schema"
-        yield any(isinstance(value, (list, dict)) for value in values), "argument is not flat"
-        yield not all(grounded(v, task.question) for v in values), "value not in the question"
+    tool = menu.get(call.name)
+    given = call.arguments.keys()
+    if tool is None:
+        return "tool not in the menu"
+    for quote in ('"{}"', "'{}'", "{}("):
+        if quote.format(call.name) in task.question:
+            return "question quotes the call"
+    if not given >= set(tool.required):
+        return "required argument missing"
+    if not given <= tool.parameters.keys():
+        return "argument not in the schema"
+    values = call.arguments.values()
+    if any(isinstance(value, (list, dict)) for value in values):
+        return "argument is not flat"
+    if not all(grounded(value, task.question) for value in values):
+        return "value not in the question"
+    return None
 
 
 def obedience(task: Task, spec: Spec, cfg: Config) -> float:
@@ -104,16 +130,10 @@ def obedience(task: Task, spec: Spec, cfg: Config) -> float:
     """
     if cfg.spec != "graded":
         return 1.0
-    sizes = sorted([len(task.tools), spec.menu_size])
-    counts = sorted([len(task.calls), spec.calls])
-    return sizes[0] / sizes[1] * counts[0] / counts[1]
-
-
-def leaves_optional_out(task: Task) -> bool:
-    """Whether a call leaves out an optional argument of its tool."""
-    menu = {tool.name: tool for tool in task.tools}
-    called = [(call, menu[call.name]) for call in task.calls if call.name in menu]
-    return any(tool.parameters.keys() - call.arguments.keys() for call, tool in called)
+    sizes = (len(task.tools), spec.menu_size)
+    counts = (len(task.calls), spec.calls)
+    met = min(sizes) / max(sizes)
+    return met * min(counts) / max(counts)
 
 
 def signature(task: Task) -> str:
@@ -121,7 +141,9 @@ def signature(task: Task) -> str:
     menu = sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)
     text = json.dumps([task.question, menu, calls], ensure_ascii=False)
-    return re.sub(r"[\s\"'`\\]+", " ", re.sub(r"\d+", "0", text.lower())).strip()
+    text = re.sub(r"\d+", "0", text.lower())
+    text = re.sub(r"[\s\"'`\\]+", " ", text)
+    return text.strip()
 
 
 def refuse_flawed(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
@@ -188,8 +210,9 @@ def split_quota(total: int, available: dict[str, int]) -> dict[str, int]:
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """Return at most `size` candidates, by mix and by equal domain quotas, from easy to hard."""
     kept = []
+    in_order = sorted(candidates, key=lambda c: c.id)
     for name, share in MIX.items():
-        members = sorted((c for c in candidates if bucket(c.p) == name), key=lambda c: c.id)
+        members = [c for c in in_order if bucket(c.p) == name]
         domains = Counter(c.spec.domain for c in members)  # the first by id get the remainder
         left = split_quota(int(share * size + 1e-9), domains)
         for c in members:
@@ -203,4 +226,5 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
 
 def funnel(candidates: list[Candidate]) -> dict[str, int]:
     """Count how many candidates ended with each reason, the most frequent first."""
-    return dict(Counter(c.reason or "selected" for c in candidates).most_common())
+    reasons = Counter(c.reason or "selected" for c in candidates)
+    return dict(reasons.most_common())

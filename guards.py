@@ -24,6 +24,11 @@ from examples import Example
 from generator import BLOCKS, Task
 from text_match import grounded, same_value
 
+COPIES = (
+    "copies the example's tools",
+    "copies the example's values",
+    "copies the example's question",
+)
 COPIED = 0.2  # share of common word 4-grams above which a question is a copy
 ALIKE = 0.5  # Jaccard similarity of word bigrams from which two questions are near-duplicates
 BARE = 0.5  # factor of r_valid if no call has an argument
@@ -43,36 +48,49 @@ def flaw(task: Task, example: Example) -> str | None:
 
 def copied(task: Task, example: Example) -> str | None:
     """Return what a task copies from the example of its prompt, or None."""
-    names = {tool.name.lower() for tool in example.tools}
-    if any(tool.name.lower() in names for tool in task.tools):
-        return "copies the example's tools"
-    theirs = _texts(example.calls)
-    if _texts(task.calls) & theirs:
-        return "copies the example's values"
+    shown_names = {tool.name.lower() for tool in example.tools}
+    names = {tool.name.lower() for tool in task.tools}
+    if names & shown_names:
+        return COPIES[0]
+    if _texts(task.calls) & _texts(example.calls):
+        return COPIES[1]
     own = _ngrams(task.question, 4)
     shown = _ngrams(example.question, 4)
-    if len(own & shown) > COPIED * max(1, min(len(own), len(shown))):
-        return "copies the example's question"
+    shorter = min(len(own), len(shown))
+    if len(own & shown) > COPIED * shorter:
+        return COPIES[2]
     return None
 
 
 def no_question(question: str, menu: list[Tool]) -> str | None:
     """Return why a text is not what a person would ask, or None."""
+    names = set()
+    for tool in menu:
+        names |= {tool.name, *tool.parameters}
     if TAG.search(question):
         return "question holds a tag"
-    names = {tool.name for tool in menu}
-    for tool in menu:
-        names |= tool.parameters.keys()
-    for name in names:
-        if _is_identifier(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", question):
-            return "question names a tool or argument"
+    if any(_names_identifier(question, name) for name in names):
+        return "question names a tool or argument"
     if JSON.search(question) or ASSIGNMENT.search(question):
         return "question is code"
-    fields = [field.lower() for field in FIELD_LINE.findall(question)]
-    fields = [field for field in fields if field not in SPEAKERS]
-    if len(fields) > 1 or {name.lower() for name in names}.intersection(fields):
+    if _has_fields(question, names):
         return "question is code"
     return None
+
+
+def _names_identifier(question: str, name: str) -> bool:
+    """Whether a question has a name that is no word: an underscore, digit or inner capital."""
+    if not re.search(r"_|\d|[a-z][A-Z]", name):
+        return False
+    whole_word = rf"(?<!\w){re.escape(name)}(?!\w)"
+    return bool(re.search(whole_word, question))
+
+
+def _has_fields(question: str, names: set[str]) -> bool:
+    """Whether a question has lines `name: value`: one of an argument, or two of anything."""
+    fields = {field.lower() for field in FIELD_LINE.findall(question)} - SPEAKERS
+    known = {name.lower() for name in names}
+    return len(fields) > 1 or bool(fields & known)
 
 
 def near_duplicates(tasks: list[Task | None]) -> list[int]:
@@ -81,11 +99,14 @@ def near_duplicates(tasks: list[Task | None]) -> list[int]:
     Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
     similarity of ALIKE or more.
     """
-    bigrams = [_ngrams(_mask(task), 2) if task else set() for task in tasks]
+    bigrams = [_ngrams(_mask(task), 2) for task in tasks]
     counts = []
     for own in bigrams:
-        alike = [len(own & other) >= ALIKE * len(own | other) for other in bigrams if own]
-        counts.append(max(1, sum(alike)))
+        count = 0
+        for other in bigrams:
+            common = len(own & other)
+            count += common > 0 and common >= ALIKE * len(own | other)
+        counts.append(max(1, count))
     return counts
 
 
@@ -94,8 +115,11 @@ def leaks(calls: list[Call], example: Example, question: str) -> list[bool]:
     shown = [value for call in example.calls for value in call.arguments.values()]
     found = []
     for call in calls:
-        unasked = [v for v in call.arguments.values() if not grounded(v, question)]
-        found.append(any(_is_shown(value, shown, example.question) for value in unasked))
+        leak = False
+        for value in call.arguments.values():
+            if not grounded(value, question):
+                leak = leak or _is_shown(value, shown, example.question)
+        found.append(leak)
     return found
 
 
@@ -117,26 +141,31 @@ def _is_shown(value: object, shown: list, question: str) -> bool:
     return long and grounded(value, question)
 
 
-def _is_identifier(name: str) -> bool:
-    """Whether a name is no ordinary word: an underscore, a digit, or a capital inside."""
-    return bool(re.search(r"_|\d|[a-z][A-Z]", name))
-
-
 def _texts(calls: list[Call]) -> set[str]:
     """Return the longer texts among the values of some calls, in lower case."""
-    values = [value for call in calls for value in call.arguments.values()]
-    return {v.lower() for v in values if isinstance(v, str) and len(v) >= MIN_LETTERS}
+    texts = set()
+    for call in calls:
+        for value in call.arguments.values():
+            if isinstance(value, str) and len(value) >= MIN_LETTERS:
+                texts.add(value.lower())
+    return texts
 
 
 def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
-    words = [word for word in re.findall(r"\w+", text.lower()) if word not in SPEAKERS]
-    return set(zip(*(words[i:] for i in range(n))))
+    words = re.findall(r"\w+", text.lower())
+    words = [word for word in words if word not in SPEAKERS]
+    shifted = [words[i:] for i in range(n)]
+    return set(zip(*shifted))
 
 
-def _mask(task: Task) -> str:
+def _mask(task: Task | None) -> str:
     """Return the question with every value of the calls, and every number, masked."""
+    if task is None:
+        return ""
+    values = []
+    for call in task.calls:
+        values += [str(value) for value in call.arguments.values()]
     text = task.question
-    values = [str(value) for call in task.calls for value in call.arguments.values()]
     for value in sorted(values, key=len, reverse=True):
         if value:
             text = text.replace(value, "0")

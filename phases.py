@@ -5,12 +5,12 @@ Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the
 Letters: N prompts per step, G completions per prompt, K answers per task.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 import curate
+import examples
 import generator
 import guards
 import rewards
@@ -18,6 +18,7 @@ import solver
 from config import Config
 from curate import Candidate
 from generator import Draft, Spec, Task
+from plumbing.padding import batched
 from plumbing.player import Player
 from plumbing.run import Run
 from rewards import GeneratorReward, SolverReward
@@ -178,7 +179,8 @@ def propose(cfg: Config, run: Run, k: int, player: Player) -> list[Candidate]:
     candidates = []
     for i, (spec, text) in enumerate(zip(specs, texts)):
         draft = generator.parse(text, generator.prompt(spec, template))
-        candidates.append(curate.candidate(f"{k}-{i:05d}", spec, draft))
+        id = f"{k}-{i:05d}"
+        candidates.append(curate.candidate(id, spec, draft))
     return candidates
 
 
@@ -204,8 +206,8 @@ def measure(cfg: Config, frozen: Player, candidates: list[Candidate], seed: int)
     chats = [solver.prompt(c.task, template) for c in candidates]
     rollouts = frozen.sample(chats, K, cfg.answer_tokens, cfg.probe_temperature, seed)
     answers = [solver.parse(frozen.text(rollout)).calls for rollout in rollouts]
-    for i, c in enumerate(candidates):
-        c.p = curate.pass_rate(answers[i * K : (i + 1) * K], c.task.calls)  # Sec. 3.2.1: pass@K
+    for c, own in zip(candidates, batched(answers, K)):
+        c.p = curate.pass_rate(own, c.task.calls)  # Sec. 3.2.1: pass@K
 
 
 def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
@@ -221,15 +223,14 @@ def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
 def describe(candidates: list[Candidate], usable: list[Candidate]) -> dict[str, float]:
     """Return the shares that show whether the Generator writes tasks or hacks."""
     readable = [c for c in candidates if c.task]
+    copies = [c for c in candidates if c.reason in guards.COPIES]
+    met = [c for c in readable if len(c.task.tools) == c.spec.menu_size]
+    omits = [c for c in usable if examples.leaves_optional_out(c.task.calls, c.task.tools)]
+    rates = [c.p for c in usable]
     return {
         "usable": len(usable) / len(candidates),
-        "p": mean(usable, lambda c: c.p),
-        "copies": mean(candidates, lambda c: (c.reason or "").startswith("copies")),
-        "menu_met": mean(readable, lambda c: len(c.task.tools) == c.spec.menu_size),
-        "omits": mean(usable, lambda c: curate.leaves_optional_out(c.task)),
+        "p": sum(rates) / max(1, len(usable)),
+        "copies": len(copies) / len(candidates),
+        "menu_met": len(met) / max(1, len(readable)),
+        "omits": len(omits) / max(1, len(usable)),
     }
-
-
-def mean(candidates: list[Candidate], value: Callable[[Candidate], float]) -> float:
-    """Return the mean of a value over candidates; 0 if there is none."""
-    return sum(value(c) for c in candidates) / max(1, len(candidates))

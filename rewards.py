@@ -73,8 +73,10 @@ def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
 
     Without all four blocks neither menu nor answer is read.
     """
-    parts = (all(draft.blocks.values()), draft.tools is not None, draft.calls is not None)
-    return sum(parts) / 3
+    blocks = all(draft.blocks.values())
+    menu = draft.tools is not None
+    answer = draft.calls is not None
+    return (blocks + menu + answer) / 3
 
 
 def r_valid(draft: Draft) -> float:
@@ -83,7 +85,8 @@ def r_valid(draft: Draft) -> float:
     scores = []
     for call in draft.calls or []:
         known = call.name in menu
-        complete = known and call.arguments.keys() >= set(menu[call.name].required)
+        required = menu[call.name].required if known else ()
+        complete = known and all(name in call.arguments for name in required)
         found = all(grounded(value, draft.question) for value in call.arguments.values())
         scores.append(W_TOOL * known + W_ARGUMENTS * complete + W_VALUES * found)  # Eq. (2)
     return sum(scores) / max(1, len(scores))
@@ -99,7 +102,8 @@ def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
         return 0.0
     if form == "cliff":
         return float(p == edge)
-    return math.exp(-((p - edge) ** 2) / (2 * SIGMA**2))
+    distance = abs(p - edge)
+    return math.exp(-(distance**2) / (2 * SIGMA**2))
 
 
 def r_sem(logits: torch.Tensor) -> list[float]:
@@ -129,7 +133,8 @@ def solver_reward(
 
     `leaks` marks the calls that earn nothing (guards.leaks).
     """
-    fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * bool(answer.calls)  # Sec. 3.4
+    some = len(answer.calls) > 0
+    fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * some  # Sec. 3.4
     acc = r_acc(answer.calls, gold, leaks) if answer.think else 0.0
     return SolverReward(fmt, acc)
 
@@ -141,7 +146,8 @@ def r_acc(predicted: list[Call], gold: list[Call], leaks: list[bool] | None = No
     """
     if not gold:
         return 0.0
-    unused = [i for i in range(len(predicted)) if not (leaks and leaks[i])]
+    leaks = leaks or [False] * len(predicted)
+    unused = [i for i, leak in enumerate(leaks) if not leak]
     total = 0.0
     for wanted in gold:  # Sec. 3.4: greedy
         scores = {i: pair_score(predicted[i], wanted) for i in unused}
@@ -164,10 +170,14 @@ def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
         keys = 2 * len(common) / total
         equal = sum(same_value(predicted.arguments[k], gold.arguments[k]) for k in common)
         values = equal / max(1, len(common))
-    return W_NAME * (predicted.name == gold.name) + W_KEYS * keys + W_MATCH * values
+    name = predicted.name == gold.name
+    return W_NAME * name + W_KEYS * keys + W_MATCH * values
 
 
 def means(parts: list) -> dict[str, float]:
     """Return the mean of each named part of some rewards."""
-    names = [field.name for field in fields(parts[0])]
-    return {name: sum(getattr(part, name) for part in parts) / len(parts) for name in names}
+    result = {}
+    for field in fields(parts[0]):
+        values = [getattr(part, field.name) for part in parts]
+        result[field.name] = sum(values) / len(values)
+    return result
