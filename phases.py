@@ -23,6 +23,7 @@ from plumbing.player import Player
 from plumbing.run import Run
 from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
+from template import Chat
 
 PIECE = 512  # completions that an unfinished curation keeps together
 
@@ -41,17 +42,43 @@ class Batch:
         return torch.tensor(totals).view(-1, group)
 
 
-class GeneratorBatches:
+class Batches:
+    """What both training phases share."""
+
+    role = ""
+    shown: tuple[str, ...] = ()  # numbers beside the progress bar
+
+    def __init__(self, cfg: Config, run: Run, k: int, steps: int) -> None:
+        self.cfg = cfg
+        self.run = run
+        self.k = k
+        self.steps = steps
+
+    def open(self) -> None:
+        """Load what the phase needs."""
+
+    def play(self, player: Player, step: int) -> Batch:
+        """Return the rollouts and rewards of one step."""
+        raise NotImplementedError
+
+    def sample(
+        self, player: Player, chats: list[Chat], max_new_tokens: int, seed: int
+    ) -> list[Rollout]:
+        """Sample G completions of each prompt at the training temperature."""
+        group = self.cfg.group
+        temperature = self.cfg.temperature
+        with self.run.clock("sample"):
+            return player.sample(chats, group, max_new_tokens, temperature, seed)
+
+
+class GeneratorBatches(Batches):
     """Phase 1: specs -> tasks -> R_G, for which the frozen Solver answers every usable task."""
 
     role = "generator"
     shown = ("reward", "usable", "p", "copies", "near_duplicates", "menu_met", "entropy")
 
     def __init__(self, cfg: Config, run: Run, k: int, solver_path: str) -> None:
-        self.cfg = cfg
-        self.run = run
-        self.k = k
-        self.steps = cfg.generator_steps
+        super().__init__(cfg, run, k, cfg.generator_steps)
         self.template = generator.template_of(cfg.generator_prompt)
         self.solver_path = solver_path
 
@@ -65,14 +92,7 @@ class GeneratorBatches:
         seed = self.run.seed(self.k, f"generator/{step}")
         specs = generator.sample_specs(seed, cfg.generator_batch, cfg.p_large_menu)
         chats = [generator.prompt(spec, self.template) for spec in specs]
-        with self.run.clock("sample"):
-            rollouts = player.sample(
-                chats,
-                cfg.group,
-                cfg.max_new_tokens,
-                cfg.temperature,
-                seed,
-            )
+        rollouts = self.sample(player, chats, cfg.max_new_tokens, seed)
         drafts = []
         candidates = []
         for i, rollout in enumerate(rollouts):
@@ -109,22 +129,16 @@ def reward_drafts(
     return parts
 
 
-class SolverBatches:
+class SolverBatches(Batches):
     """Phase 3: curated tasks -> answers -> R_S."""
 
     role = "solver"
     shown = ("reward", "acc", "leaks", "zero_advantage_groups", "entropy")
 
     def __init__(self, cfg: Config, run: Run, k: int, tasks: list[Task]) -> None:
-        self.cfg = cfg
-        self.run = run
-        self.k = k
-        self.steps = cfg.solver_steps
+        super().__init__(cfg, run, k, cfg.solver_steps)
         self.template = solver.template_of(cfg.solver_prompt)
         self.slots = schedule(tasks, cfg.solver_steps * cfg.solver_batch)
-
-    def open(self) -> None:
-        """Nothing to load: the gold answers are in the tasks."""
 
     def play(self, player: Player, step: int) -> Batch:
         """Let the Solver answer each of N tasks G times, and reward the answers."""
@@ -133,14 +147,7 @@ class SolverBatches:
         start = step * cfg.solver_batch
         tasks = self.slots[start : start + cfg.solver_batch]
         chats = [solver.prompt(task, self.template) for task in tasks]
-        with self.run.clock("sample"):
-            rollouts = player.sample(
-                chats,
-                cfg.group,
-                cfg.answer_tokens,
-                cfg.temperature,
-                seed,
-            )
+        rollouts = self.sample(player, chats, cfg.answer_tokens, seed)
         parts = []
         leaked = 0
         for i, rollout in enumerate(rollouts):

@@ -26,7 +26,7 @@ import solver
 from config import Config
 from errors import EmptyPhase
 from generator import Task
-from phases import GeneratorBatches, SolverBatches
+from phases import Batches, GeneratorBatches, SolverBatches
 from plumbing import cli
 from plumbing.run import Run
 
@@ -56,9 +56,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
     return solver_path
 
 
-def train(
-    cfg: Config, run: Run, k: int, batches: GeneratorBatches | SolverBatches, start: str
-) -> str:
+def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
     """Train one player by GRPO from a checkpoint; return the path of the new one."""
     if batches.steps == 0:  # a frozen player
         return start

@@ -57,6 +57,7 @@ class Run:
         self.lines: list[dict] = []  # of this phase
         self.alarmed: set[str] = set()
         self.bar: tqdm | None = None
+        self.shown: tuple[str, ...] = ()  # numbers beside the bar
         self.stopping = False
 
     # -- files ---------------------------------------------------------------------------------
