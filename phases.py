@@ -48,7 +48,13 @@ class Batches:
     role = ""
     shown: tuple[str, ...] = ()  # numbers beside the progress bar
 
-    def __init__(self, cfg: Config, run: Run, k: int, steps: int) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        run: Run,
+        k: int,
+        steps: int,
+    ) -> None:
         self.cfg = cfg
         self.run = run
         self.k = k
@@ -62,7 +68,11 @@ class Batches:
         raise NotImplementedError
 
     def sample(
-        self, player: Player, chats: list[Chat], max_new_tokens: int, seed: int
+        self,
+        player: Player,
+        chats: list[Chat],
+        max_new_tokens: int,
+        seed: int,
     ) -> list[Rollout]:
         """Sample G completions of each prompt at the training temperature."""
         group = self.cfg.group
@@ -77,7 +87,13 @@ class GeneratorBatches(Batches):
     role = "generator"
     shown = ("reward", "usable", "p", "copies", "near_duplicates", "menu_met", "entropy")
 
-    def __init__(self, cfg: Config, run: Run, k: int, solver_path: str) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        run: Run,
+        k: int,
+        solver_path: str,
+    ) -> None:
         super().__init__(cfg, run, k, cfg.generator_steps)
         self.template = generator.template_of(cfg.generator_prompt)
         self.solver_path = solver_path
@@ -135,7 +151,13 @@ class SolverBatches(Batches):
     role = "solver"
     shown = ("reward", "acc", "leaks", "zero_advantage_groups", "entropy")
 
-    def __init__(self, cfg: Config, run: Run, k: int, tasks: list[Task]) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        run: Run,
+        k: int,
+        tasks: list[Task],
+    ) -> None:
         super().__init__(cfg, run, k, cfg.solver_steps)
         self.template = solver.template_of(cfg.solver_prompt)
         self.slots = schedule(tasks, cfg.solver_steps * cfg.solver_batch)
@@ -171,7 +193,12 @@ def schedule(tasks: list[Task], slots: int) -> list[Task]:
     return [tasks[i % count] for i in range(slots)]
 
 
-def propose(cfg: Config, run: Run, k: int, player: Player) -> list[Candidate]:
+def propose(
+    cfg: Config,
+    run: Run,
+    k: int,
+    player: Player,
+) -> list[Candidate]:
     """Sample the candidates of an iteration, one per spec."""
     template = generator.template_of(cfg.generator_prompt)
     specs = generator.sample_specs(run.seed(k, "specs"), cfg.candidates, cfg.p_large_menu)
@@ -179,7 +206,13 @@ def propose(cfg: Config, run: Run, k: int, player: Player) -> list[Candidate]:
     def write(n: int, some: list[Spec]) -> list[str]:
         chats = [generator.prompt(spec, template) for spec in some]
         seed = run.seed(k, f"write/{n}")
-        rollouts = player.sample(chats, 1, cfg.max_new_tokens, cfg.candidate_temperature, seed)
+        rollouts = player.sample(
+            chats,
+            1,
+            cfg.max_new_tokens,
+            cfg.candidate_temperature,
+            seed,
+        )
         return [player.text(rollout) for rollout in rollouts]
 
     texts = run.in_pieces(k, "texts", specs, PIECE, write)
@@ -192,7 +225,11 @@ def propose(cfg: Config, run: Run, k: int, player: Player) -> list[Candidate]:
 
 
 def measure_in_pieces(
-    cfg: Config, run: Run, k: int, frozen: Player, usable: list[Candidate]
+    cfg: Config,
+    run: Run,
+    k: int,
+    frozen: Player,
+    usable: list[Candidate],
 ) -> None:
     """Set p of every usable candidate; finished pieces survive an interruption."""
 
@@ -206,12 +243,23 @@ def measure_in_pieces(
         c.p = p
 
 
-def measure(cfg: Config, frozen: Player, candidates: list[Candidate], seed: int) -> None:
+def measure(
+    cfg: Config,
+    frozen: Player,
+    candidates: list[Candidate],
+    seed: int,
+) -> None:
     """Set p of each candidate: the share of the Solver's K answers that equal the gold answer."""
     K = cfg.num_probes
     template = solver.template_of(cfg.solver_prompt)
     chats = [solver.prompt(c.task, template) for c in candidates]
-    rollouts = frozen.sample(chats, K, cfg.answer_tokens, cfg.probe_temperature, seed)
+    rollouts = frozen.sample(
+        chats,
+        K,
+        cfg.answer_tokens,
+        cfg.probe_temperature,
+        seed,
+    )
     answers = [solver.parse(frozen.text(rollout)).calls for rollout in rollouts]
     for c, own in zip(candidates, batched(answers, K)):
         c.p = curate.pass_rate(own, c.task.calls)  # Sec. 3.2.1: pass@K
