@@ -1,46 +1,52 @@
-"""Sampling: the hand-written batched rollout, and its twin through Hugging Face `generate`.
+"""Sampling: completions of prompts, through Hugging Face `generate` or by hand.
 
-Paper: Table 4 (G completions a prompt at temperature 1).  Both samplers have one signature and the
-same greedy ids.  The hand-written one is faster: the samples of a prompt share its keys and values.
+Paper: Table 4 (G completions per prompt, temperature 1).  `sample_hf` and `sample` have one
+signature and return the same ids.  What is sampled is what is trained on: temperature only, no
+top-k, no top-p, and the end token is part of the completion.
 
-    prefill   each prompt runs through the model once, left-padded, N prompts at a time
-    decode    all R = N * G rows advance one token; each attends to its prompt's keys (stored once
-              for the group) and to its own (a buffer allocated once, nothing is concatenated)
-    shrink    rows that have met an end id leave, once a quarter of all can; groups stay equally
-              wide, so a few stay as filler; a group without rows takes its prompt along
+`sample` is faster, as the completions of a prompt share its keys and values:
 
-The model's own forward is used as it is; only its attention function is exchanged, through the
-interface that transformers has for that.  What is sampled is what is trained on: temperature only,
-no top-k, no top-p, and the end token is part of the completion.  Chance comes in as `uniforms`
-(N, G, T), a number in [0, 1) for each token, so it does not matter who shares a batch.
+    prefill   each prompt runs through the model once, a few prompts at a time
+    decode    S slots advance by one token; each attends to its prompt's keys (stored once per
+              group) and to its own (a buffer that is allocated once)
+    refill    a completion that ends gives its slot to the next one that waits
+    shrink    when none waits, empty slots leave once a quarter of all is empty
 
-Letters in shapes: N prompts, G samples a prompt, R = N * G rows (all three shrink), P prompt width,
-T new tokens, H heads, K key/value heads, h = H / K, D head size, V vocabulary.  Prompt-major: the
-G rows of the first prompt, then those of the second.
+The model's own forward pass is used; only its attention function is exchanged, through the
+interface that transformers has for that (plumbing/group_cache.py).  Chance comes in as `uniforms`
+(N, G, T), one number in [0, 1) per token, so ids do not depend on who shares the batch.
 
-One raw example, of two groups of two rows: the second group has ended, and leaves the batch.
-    >>> _survivors(torch.tensor([True, True, False, False]), group=2)
-    (tensor([0]), tensor([[0, 1]]))
+Letters in shapes: N prompts, G completions per prompt, S slots, P prompt width, T new tokens, V
+vocabulary.  Completions are numbered prompt-major: number c is completion c % G of prompt c // G.
+
+    >>> Rollout(prompt=[5, 6], completion=[7, 2], finished=True).completion
+    [7, 2]
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from errors import UnusableModel
+from plumbing.cuda_graph import KEPT
+from plumbing.group_cache import UNSERVED, Size
+from plumbing.inverse_cdf import choose
 from plumbing.padding import left_pad
-
-UNSERVED = (
-    "the hand-written rollout serves models whose every layer is plain attention (no short "
-    "window, soft cap, sink), and this one is not: use --sampler hf"
+from plumbing.slots import (
+    PREFILL_TOKENS,
+    Ledger,
+    fewer,
+    number_of_places,
+    number_of_slots,
+    rule_of,
+    size_in_use,
 )
-LOOK_EVERY = {"cpu": 1, "cuda": 16}  # tokens between looks at who has finished: each stalls a GPU
-SPAN = 128  # choose() first uniforms a span of so many ids, then an id in it
-BLOCK = {"cpu": 1, "cuda": 64}  # slots looked at grow by so many: a CUDA graph has a fixed shape
+
+EVERY = slice(None)  # all slots
 
 
 @dataclass(frozen=True)
@@ -52,131 +58,129 @@ class Rollout:
     finished: bool
 
 
-class GroupCache:
-    """Keys and values of N prompts, each stored once, and of the G rows that continue each."""
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample: T, the temperature (0: greedy), the end ids, and S.
 
-    def __init__(self, mask: torch.Tensor, group: int, new_tokens: int) -> None:
-        self.mask, self.group, self.new_tokens = mask, group, new_tokens  # mask (N, P)
-        # layer -> keys and values; keys with the token last, as the product with a query reads them
-        self.prompt: dict[int, tuple] = {}  # (N, K, D, P), (N, K, P, D)
-        self.own: dict[int, tuple] = {}  # (N, K, G, D, T), (N, K, G, T, D)
-        self.slot = torch.zeros(1, dtype=torch.long, device=mask.device)  # of the newest token
-        self.width = 0  # slots that are looked at: up to `slot`, or a few more that are hidden
-        # Added to scores, (N, P + T): 0 where there is a token, -inf where there is none (yet).
-        self.hide = F.pad(torch.where(mask, 0.0, -torch.inf), (0, new_tokens), value=-torch.inf)
+    `rows` is the number of completions sampled at once; "auto" takes what fits (plumbing/slots.py).
+    """
 
-    def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
-        """Store the prompts and attend within them.  q (N, H, P, D), k and v (N, K, P, D)."""
-        N, K, P, D = k.shape
-        self.prompt[layer] = (k.mT.contiguous(), v.contiguous())  # else each product copies them
-        room, T = (N, K, self.group), self.new_tokens
-        self.own[layer] = (k.new_zeros(*room, D, T), v.new_zeros(*room, T, D))
-        causal = self.mask.new_ones(P, P).tril()
-        itself = causal.triu()  # so that padding has something to attend to
-        allowed = (causal & self.mask[:, None]) | itself
-        return F.scaled_dot_product_attention(
-            q, k, v, allowed[:, None], scale=scale, enable_gqa=True
-        ).transpose(1, 2)
-
-    def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
-        """Store a token a row, attend to all before.  q (R, H, 1, D), k and v (R, K, 1, D)."""
-        by_group = lambda x: x.unflatten(0, (-1, self.group)).transpose(1, 2)
-        (prompt_k, prompt_v), (own_k, own_v) = self.prompt[layer], self.own[layer]
-        own_k.index_copy_(4, self.slot, by_group(k).mT)
-        own_v.index_copy_(3, self.slot, by_group(v))
-        own_k, own_v = own_k[..., : self.width], own_v[..., : self.width, :]
-        N, K, D, P = prompt_k.shape
-        q = by_group(q.reshape(len(q), K, -1, D) * scale)  # (N, K, G, h, D)
-        # The rows of a group are queries of one product: the prompt's keys are read once.
-        to_prompt = q.reshape(N, K, -1, D) @ prompt_k  # (N, K, G * h, P)
-        to_own = q @ own_k  # (N, K, G, h, width)
-        scores = torch.cat([to_prompt, to_own.flatten(2, 3)], -1).float()
-        scores += self.hide[:, None, None, : P + self.width]
-        shares = scores.softmax(-1).to(q.dtype)
-        out = (shares[..., :P] @ prompt_v).view(q.shape)
-        out += shares[..., P:].unflatten(2, q.shape[2:4]) @ own_v
-        return out.transpose(1, 2).reshape(len(k), 1, -1, D)  # (R, 1, H, D)
-
-    def keep(self, groups: torch.Tensor, members: torch.Tensor) -> None:
-        """Go on with these groups (N,) and these `members` (N, G) of each."""
-        self.hide, self.group = self.hide[groups], members.shape[1]
-        pick = lambda x: x[groups[:, None], :, members].transpose(1, 2).contiguous()
-        self.prompt = {i: (k[groups], v[groups]) for i, (k, v) in self.prompt.items()}
-        self.own = {i: (pick(k), pick(v)) for i, (k, v) in self.own.items()}
+    max_new_tokens: int
+    temperature: float
+    eos_ids: list[int]
+    rows: int | str = "auto"
 
 
-def _attention(
-    module,
-    query,
-    key,
-    value,
-    attention_mask,
-    scaling=None,
-    group_cache=None,
-    sliding_window=None,
-    softcap=None,
-    s_aux=None,
-    **_,
-):
-    """What transformers calls in each layer; `group_cache` arrives through the model's forward."""
-    again = group_cache is not None and module.layer_idx in group_cache.prompt
-    if (
-        group_cache is None  # layers that do not pass it on
-        or again
-        and query.shape[2] > 1  # a layer that attends twice
-        or softcap
-        or s_aux is not None
-        or value.shape != key.shape  # s_aux: attention sinks
-        or (sliding_window and sliding_window < group_cache.hide.shape[1])
-    ):
-        raise UnusableModel(UNSERVED)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = group_cache.decode if again else group_cache.prefill
-    return attend(module.layer_idx, query, key, value, scale), None
+def pick(logits: torch.Tensor, temperature: float, uniform: torch.Tensor) -> torch.Tensor:
+    """Sample one id per row by inverse CDF: logits (R, V), uniform (R,) -> (R,).
+
+    >>> pick(torch.tensor([[0.0, 0.0]]), 1.0, torch.tensor([0.7], dtype=torch.float64))
+    tensor([1])
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits.to(uniform.dtype) / temperature
+    edges = scaled.softmax(-1).cumsum(-1)  # (R, V)
+    height = uniform[:, None] * edges[:, -1:]  # the last edge is 1 but for rounding
+    token = torch.searchsorted(edges, height, right=True)
+    return token[:, 0].clamp(max=logits.shape[1] - 1)
 
 
-AttentionInterface.register("group_cache", _attention)
+@torch.inference_mode()
+def sample_hf(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    group: int,
+    params: SamplingParams,
+    uniforms: torch.Tensor,
+) -> list[Rollout]:
+    """Sample `group` completions of each prompt with `model.generate`, prompt-major.
+
+    Serves every model of transformers.  uniforms (N, G, T).
+    """
+    training = model.training
+    model.eval()
+    rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
+    rollouts: list[Rollout] = []
+    while len(rollouts) < len(prompts) * group:
+        first = len(rollouts) // group
+        batch = slice(first, first + max(1, rows // group))
+        try:
+            rollouts += _generate(model, prompts[batch], group, params, uniforms[batch])
+        except torch.OutOfMemoryError:
+            rows = fewer(rows)
+    model.train(training)
+    return rollouts
 
 
-class Decode:
-    """The model's step by one token a row; on a GPU captured once a shape, then replayed."""
+def _generate(model, prompts, group, params, uniforms) -> list[Rollout]:
+    """Sample one batch with `generate`, which is made to take our choice at every token."""
+    repeated = [prompt for prompt in prompts for _ in range(group)]
+    ids, mask, _ = left_pad(repeated, model.device)  # (R, P)
+    uniforms = uniforms.flatten(0, 1).to(model.device)  # (R, T)
+    width = ids.shape[1]
 
-    def __init__(self, model: PreTrainedModel, cache: GroupCache) -> None:
-        self.model, self.cache, self.shape = model, cache, None
+    def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        token = pick(logits, params.temperature, uniforms[:, so_far.shape[1] - width])
+        return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
 
-    def __call__(self, token: torch.Tensor, position: torch.Tensor, t: int) -> torch.Tensor:
-        """Token t of each row and its position, both (R, 1) -> logits (R, V)."""
-        cache, kind = self.cache, token.device.type
-        cache.slot.fill_(t)
-        cache.hide[:, cache.mask.shape[1] + t] = 0
-        cache.width = min((t // BLOCK[kind] + 1) * BLOCK[kind], cache.new_tokens)
-        if self.shape != (len(token), cache.width):
-            self.shape, self.replay = (len(token), cache.width), None  # frees the earlier graph
-            self.token, self.position = token.clone(), position.clone()  # what a graph reads
-            self.replay = self._captured() if kind == "cuda" else None  # no cycle keeps the cache
-        self.token.copy_(token)
-        self.position.copy_(position)
-        return self.replay() if self.replay else self._forward()
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask.long(),
+        eos_token_id=params.eos_ids,
+        max_new_tokens=params.max_new_tokens,
+        pad_token_id=params.eos_ids[0],
+        do_sample=False,
+        repetition_penalty=1.0,
+        logits_processor=[only_ours],
+    )
+    completions = out[:, width:].tolist()
+    return [as_rollout(*pair, params.eos_ids) for pair in zip(repeated, completions)]
 
-    def _forward(self) -> torch.Tensor:
-        return self.model(
-            input_ids=self.token,
-            position_ids=self.position,
-            use_cache=False,
-            group_cache=self.cache,
-        ).logits[:, -1]
 
-    def _captured(self) -> Callable[[], torch.Tensor]:
-        """The same as a CUDA graph: one launch instead of hundreds."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._forward()  # libraries set themselves up here, not in the graph
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = self._forward()
-        return lambda: graph.replay() or logits  # replay() itself returns None
+def as_rollout(prompt: list[int], ids: list[int], eos_ids: list[int]) -> Rollout:
+    """Cut a completion after its first end id.
+
+    >>> as_rollout([5], [7, 2, 0, 0], eos_ids=[2])
+    Rollout(prompt=[5], completion=[7, 2], finished=True)
+    """
+    for i, token in enumerate(ids):
+        if token in eos_ids:
+            return Rollout(prompt, ids[: i + 1], True)
+    return Rollout(prompt, ids, False)
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    group: int,
+    params: SamplingParams,
+    uniforms: torch.Tensor,
+) -> list[Rollout]:
+    """Sample `group` completions of each prompt by hand, prompt-major.  uniforms (N, G, T).
+
+    Short of memory, it halves the slots and goes on with the completions that are not done.
+    Raises UnusableModel if some layer is not plain attention.
+    """
+    rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
+    longest_first = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
+    waiting = [n * group + g for n in longest_first for g in range(group)]
+    done: dict[int, list[int]] = {}  # number of a completion -> its ids
+    with rollout_mode(model):
+        while waiting:
+            batch = Batch(model, prompts, group, params, uniforms, waiting, rows)
+            try:
+                batch.run()
+            except torch.OutOfMemoryError:
+                rows = rows if KEPT.release() else fewer(rows)
+            done |= batch.finished()
+            waiting = [c for c in waiting if c not in done]
+            del batch  # its cache must be gone before the next one comes
+    return [
+        as_rollout(prompts[c // group], done[c], params.eos_ids)
+        for c in range(len(prompts) * group)
+    ]
 
 
 @contextmanager
@@ -194,151 +198,170 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
 
 
-@torch.inference_mode()
-def sample(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    group: int,
-    max_new_tokens: int,
-    temperature: float,
-    end: list[int],
-    uniforms: torch.Tensor,
-    max_rows: int = 256,
-) -> list[Rollout]:
-    """`group` completions of each prompt, by hand, prompt-major.  Temperature 0 is greedy."""
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # little padding
-    size, done = max(1, max_rows // group), {}
-    with rollout_mode(model):
-        for chosen in (by_length[i : i + size] for i in range(0, len(prompts), size)):
-            batch = _sample_batch(
-                model,
-                [prompts[i] for i in chosen],
-                group,
-                max_new_tokens,
-                temperature,
-                end,
-                uniforms[chosen],
-            )
-            done.update({i: batch[j * group : (j + 1) * group] for j, i in enumerate(chosen)})
-    return [rollout for i in range(len(prompts)) for rollout in done[i]]
+class Batch:
+    """S slots at work on the completions that wait; `run` returns when all are done."""
 
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: list[list[int]],
+        group: int,
+        params: SamplingParams,
+        uniforms: torch.Tensor,
+        waiting: list[int],
+        rows: int,
+    ) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.params = params
+        self.device = model.device
+        self.rule = rule_of(self.device)
+        slots = min(rows, len(waiting))
+        places = number_of_places(slots, group, len({c // group for c in waiting}))
+        self.ledger = Ledger(waiting, group, slots, places)
+        longest = max(len(prompts[c // group]) for c in waiting)
+        self.room = Size(slots, places, min(group, slots), self.rule.round_up(longest))
+        self.wave = max(1, min(-(-slots // group), PREFILL_TOKENS // longest))
+        self.uniforms = uniforms
+        self.clock = 0  # decode steps so far
+        self.started = [0] * slots  # slot -> the clock when it was filled
+        self.width_of: dict[int, int] = {}  # prompt -> its columns, padding included
+        self.first_logits: dict[int, torch.Tensor] = {}  # prompt -> what follows it, (V,)
 
-def _sample_batch(model, prompts, group, max_new_tokens, temperature, end, uniforms):
-    look_every = LOOK_EVERY[model.device.type]
-    ids, mask, positions = left_pad(prompts, model.device)
-    ends, uniforms = torch.tensor(end, device=model.device), uniforms.flatten(0, 1).to(model.device)
-    cache = GroupCache(mask, group, max_new_tokens)
-    logits = (
-        model(
+    def run(self) -> None:
+        """Sample until no completion waits and none is alive."""
+        self.allocate()
+        while self.look():
+            for _ in range(self.rule.look_every):
+                self.emit(self.decode())
+
+    def allocate(self) -> None:
+        """Get the cache, and what the device knows of each slot."""
+        slots, T = self.room.slots, self.params.max_new_tokens
+        self.workspace = KEPT.get(self.model, self.room, T, self.device)
+        self.cache = self.workspace.cache
+        self.ends = torch.tensor(self.params.eos_ids, device=self.device)
+        # Row c is completion c; the last row takes what empty slots write.
+        self.uniforms = F.pad(self.uniforms.flatten(0, 1).to(self.device), (0, 0, 0, 1))
+        self.written = torch.zeros(self.uniforms.shape, dtype=torch.long, device=self.device)
+        nobody = len(self.uniforms) - 1
+        self.number = torch.full((slots,), nobody, device=self.device)  # of its completion
+        self.length = torch.ones_like(self.number)  # tokens of it so far
+        self.prompt_length = torch.zeros_like(self.number)
+        self.token = torch.zeros_like(self.number)  # the newest
+        self.alive = torch.zeros_like(self.number, dtype=torch.bool)
+
+    def look(self) -> bool:
+        """Free slots and fill them again; return False when there is nothing left to do."""
+        before = list(self.ledger.holds)
+        filled = True
+        while filled:  # a completion may end with its first token
+            self.ledger.free(self.alive.tolist())
+            self.prefill()
+            filled = self.fill()
+        if not self.ledger.live():
+            return False
+        if self.ledger.holds == before:
+            return True
+        if not self.ledger.waiting:
+            self.shrink()
+        self.cache.size = size_in_use(self.rule, self.ledger, self.room, self.width_of)
+        self.cache.set_lanes(self.ledger.place_of_slots(), self.cache.size.lanes)
+        return True
+
+    def prefill(self) -> None:
+        """Run the prompts that come next through the model, if there is room for them."""
+        pairs = self.ledger.next_prompts(self.wave)
+        if not pairs:
+            return
+        ids, mask, positions = left_pad([self.prompts[n] for n, _ in pairs], self.device)
+        self.cache.begin_prefill([place for _, place in pairs], mask)
+        logits = self.model(
             input_ids=ids,
             position_ids=positions,
             use_cache=False,
             logits_to_keep=1,
-            group_cache=cache,
-        )
-        .logits[:, -1]
-        .repeat_interleave(group, 0)
-    )  # (R, V)
-    if len(cache.prompt) < model.config.get_text_config().num_hidden_layers:  # another attention
-        raise UnusableModel(UNSERVED)
-    decode = Decode(model, cache)
-    position = positions[:, -1:].repeat_interleave(group, 0)  # (R, 1), of the newest token
-    rows = torch.arange(len(logits), device=model.device)  # which completion a live row writes
-    written = torch.full((len(rows), max_new_tokens), -1, device=model.device)  # -1: nothing
-    alive = torch.ones_like(rows, dtype=torch.bool)
-    for t in range(max_new_tokens):
-        token = choose(logits, temperature, uniforms[rows, t])  # (R,)
-        written[rows, t] = torch.where(alive, token, -1)
-        alive &= ~torch.isin(token, ends)
-        if t + 1 == max_new_tokens or (t % look_every == 0 and not alive.any()):
-            break
-        if t % look_every == 0 and (kept := _survivors(alive, cache.group)):
-            groups, members = kept
-            going = (groups[:, None] * cache.group + members).flatten()
-            rows, alive, token, position = (x[going] for x in (rows, alive, token, position))
-            cache.keep(groups, members)  # from here on cache.group may be less than `group`
-        position = position + 1
-        logits = decode(token[:, None], position, t)
-    completions = [[i for i in row if i >= 0] for row in written.tolist()]
-    return [Rollout(prompts[r // group], c, c[-1] in end) for r, c in enumerate(completions)]
+            group_cache=self.cache,
+        ).logits[:, -1]  # (B, V)
+        self.cache.end_prefill(self.model.config.get_text_config().num_hidden_layers)
+        for (prompt, _), row in zip(pairs, logits):
+            self.width_of[prompt] = ids.shape[1]
+            self.first_logits[prompt] = row
 
+    def fill(self) -> bool:
+        """Let waiting completions begin in free slots; return whether there were any."""
+        filled = self.ledger.fill()
+        if not filled:
+            return False
+        prompts = [number // self.ledger.group for _, number in filled]
+        for slot, _ in filled:
+            self.started[slot] = self.clock
+        slots, numbers = torch.tensor(filled, device=self.device).unbind(1)
+        self.cache.clear(slots)
+        self.number[slots] = numbers
+        self.length[slots] = 0
+        self.alive[slots] = True
+        lengths = [len(self.prompts[n]) for n in prompts]
+        self.prompt_length[slots] = torch.tensor(lengths, device=self.device)
+        self.emit(torch.stack([self.first_logits[n] for n in prompts]), slots)
+        for prompt in self.width_of.keys() - self.ledger.place_of.keys():
+            del self.width_of[prompt], self.first_logits[prompt]
+        return True
 
-def _survivors(alive: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Groups (N,) and their members (N, G) to go on with, if a quarter of the rows can go."""
-    table = alive.view(-1, group)
-    groups, width = table.any(1).nonzero()[:, 0], int(table.sum(1).max())  # as the fullest group
-    if len(groups) * width > 0.75 * len(alive):
-        return None
-    living_first = table[groups].int().argsort(dim=1, descending=True, stable=True)
-    return groups, living_first[:, :width]
+    def emit(self, logits: torch.Tensor, slots: torch.Tensor | slice = EVERY) -> None:
+        """Sample the next token of the completions in these slots; logits (S, V)."""
+        T = self.params.max_new_tokens
+        number, length = self.number[slots], self.length[slots]
+        place = length.clamp(max=T - 1)  # of an empty slot the length does not matter
+        token = choose(logits, self.params.temperature, self.uniforms[number, place])  # (S,)
+        self.written[number, place] = token
+        self.token[slots] = token
+        alive = self.alive[slots]
+        length = length + alive
+        alive = alive & ~torch.isin(token, self.ends) & (length < T)
+        self.length[slots] = length
+        self.alive[slots] = alive
+        self.number[slots] = torch.where(alive, number, len(self.written) - 1)
 
+    def decode(self) -> torch.Tensor:
+        """Put the newest token of every slot through the model -> logits (S, V)."""
+        newest = self.length - 1
+        oldest = max(self.clock - self.started[slot] for slot in self.ledger.live())
+        width = min(self.rule.round_up(oldest + 1), self.params.max_new_tokens)
+        self.clock += 1
+        self.cache.advance(newest, width)
+        return KEPT.run(self.workspace, self.step, self.token, self.prompt_length + newest)
 
-def choose(logits: torch.Tensor, temperature: float, drawn: torch.Tensor) -> torch.Tensor:
-    """One id a row, (R, V) -> (R,): of the probabilities, laid end to end, that at `drawn` (R,).
+    def step(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Run the model on token and position, both (S, 1) -> logits (S, V)."""
+        return self.model(
+            input_ids=token,
+            position_ids=position,
+            use_cache=False,
+            group_cache=self.cache,
+        ).logits[:, -1]
 
-    First its span of SPAN ids is found, then the id (inverse CDF): a sum over all V ids in float64,
-    which rare ids need, would cost more than some layers of the model.
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    R, V = logits.shape
-    weights = logits.new_zeros(R, -(-V // SPAN), SPAN, dtype=torch.float32)
-    real = weights.flatten(1)[:, :V].copy_(logits).div_(temperature)  # in place: V is large
-    real.sub_(real.amax(-1, keepdim=True)).exp_()
-    spans = weights.sum(-1).double()  # (R, V / SPAN)
-    heights = spans.cumsum(-1)
-    height = drawn[:, None] * heights[:, -1:]
-    # Where a model's weights are spoiled (NaN), no place is found: the last one is taken.
-    span = torch.searchsorted(heights, height, right=True).clamp(max=spans.shape[1] - 1)  # (R, 1)
-    share = (height - heights.gather(1, span)) / spans.gather(1, span) + 1  # how far into the span
-    within = weights[torch.arange(R, device=span.device), span[:, 0]].double().cumsum(-1)
-    place = torch.searchsorted(within, share.clamp(0, 1 - 1e-12) * within[:, -1:], right=True)
-    return (span * SPAN + place)[:, 0].clamp(max=V - 1)
+    def shrink(self) -> None:
+        """Let empty slots leave, once enough of them are empty."""
+        live = self.ledger.live()
+        slots = self.rule.slots_after(len(live), len(self.ledger.holds))
+        if slots == len(self.ledger.holds):
+            return
+        places = len(self.ledger.place_of)
+        if self.rule.fixed:
+            places = min(self.ledger.places, slots)
+        kept, kept_places = self.ledger.shrink(slots, places)
+        self.cache.compact(kept, kept_places)
+        self.started = [self.started[slot] for slot in kept]
+        for name in ("number", "length", "prompt_length", "token", "alive"):
+            setattr(self, name, getattr(self, name)[kept])
 
-
-@torch.inference_mode()
-def sample_hf(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    group: int,
-    max_new_tokens: int,
-    temperature: float,
-    end: list[int],
-    uniforms: torch.Tensor,
-    max_rows: int = 256,
-) -> list[Rollout]:
-    """The same through `model.generate`: slower, for every model of transformers."""
-    rollouts, size, training = [], max(1, max_rows // group), model.training
-    model.eval()
-    for first in range(0, len(prompts), size):
-        batch = [p for p in prompts[first : first + size] for _ in range(group)]
-        ids, mask, _ = left_pad(batch, model.device)
-        drawn = uniforms[first : first + size].flatten(0, 1).to(model.device)
-
-        def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-            token = choose(logits, temperature, drawn[:, so_far.shape[1] - ids.shape[1]])
-            return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
-
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            eos_token_id=end,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=end[0],
-            do_sample=False,
-            repetition_penalty=1.0,
-            logits_processor=[only_ours],
-        )
-        for prompt, row in zip(batch, out[:, ids.shape[1] :].tolist()):
-            stop = next((t + 1 for t, i in enumerate(row) if i in end), len(row))
-            rollouts.append(Rollout(prompt, row[:stop], row[stop - 1] in end))
-    model.train(training)
-    return rollouts
+    def finished(self) -> dict[int, list[int]]:
+        """Return number -> ids, filler after the end included, of what has ended."""
+        ended = self.ledger.ended
+        if not ended:
+            return {}
+        return dict(zip(ended, self.written[ended].tolist()))
 
 
 SAMPLERS = {"hand": sample, "hf": sample_hf}
-
-if __name__ == "__main__":
-    from scripts.demos import demo
-
-    demo("rollout") or print(__doc__)

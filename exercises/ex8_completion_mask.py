@@ -28,7 +28,7 @@ from types import SimpleNamespace
 import torch
 from check import check  # first: it lets Python find the project
 
-from rollout import sample_hf
+from rollout import SamplingParams, sample_hf
 
 
 def completion_mask(ids: torch.Tensor, end: list[int]) -> torch.Tensor:
@@ -46,7 +46,8 @@ def wanted(ids, end) -> torch.Tensor:
         generate=lambda input_ids, **_: torch.cat([input_ids, ids], 1),
     )
     rows, width = ids.shape
-    rollouts = sample_hf(model, [[0]] * rows, 1, width, 0, end, torch.rand(rows, 1, width))
+    params = SamplingParams(width, 0, end)
+    rollouts = sample_hf(model, [[0]] * rows, 1, params, torch.rand(rows, 1, width))
     return torch.tensor([[t < len(r.completion) for t in range(width)] for r in rollouts])
 
 

@@ -34,7 +34,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import grpo
-from rollout import Rollout, sample
+from rollout import Rollout, SamplingParams, sample
 
 ROWS, PROMPT, GPUS, GB = 256, 600, (16, 24, 48, 80), 1e9
 CONTEXT, ROOM = (
@@ -171,7 +171,8 @@ def measured(what: str) -> dict:
     optimizer.zero_grad()
     if what == "rollout":
         prompts = torch.randint(0, m.vocabulary, (16, PROMPT)).tolist()
-        sample(model, prompts, 16, 128, 1.0, [-1], torch.rand(16, 16, 128, dtype=torch.float64))
+        params = SamplingParams(128, 1.0, [-1], rows=256)
+        sample(model, prompts, 16, params, torch.rand(16, 16, 128, dtype=torch.float64))
         return {"computed": rollout(m, 256, 16, 128, cuda=False), "measured": peak() - before}
     checkpointing = what == "update, checkpointing"
     if checkpointing:

@@ -66,7 +66,9 @@ def our_step(model, tokenizer, prompts: list[str], new_tokens: int):
 
     def step():
         uniforms = torch.rand(shape, dtype=torch.float64)
-        rollouts = rollout.sample(model, ids, GROUP, new_tokens, 1.0, NEVER, uniforms)
+        rollouts = rollout.sample(
+            model, ids, GROUP, rollout.SamplingParams(new_tokens, 1.0, NEVER), uniforms
+        )
         rewards = torch.tensor([reward(r.completion) for r in rollouts]).view(-1, GROUP)
         return grpo.step(model, optimizer, rollouts, rewards, cfg)
 

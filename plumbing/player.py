@@ -32,7 +32,7 @@ from plumbing import distributed
 from plumbing.distributed import gather, rank0_only, share, whole
 from plumbing.padding import left_pad
 from plumbing.runfolder import atomic_write
-from rollout import SAMPLERS, Rollout
+from rollout import SAMPLERS, Rollout, SamplingParams
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each checkpoint would drown ours
 transformers.utils.logging.set_verbosity_error()  # what matters of a model's loading is checked
@@ -176,9 +176,7 @@ class Player:
             self.sampling_model(),
             share(prompts),
             group,
-            max_new_tokens,
-            temperature,
-            self.eos_ids,
+            SamplingParams(max_new_tokens, temperature, self.eos_ids),
             share(uniforms),
         )
         told = gather(

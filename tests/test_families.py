@@ -25,7 +25,7 @@ from errors import UnusableModel
 from eval import load_tasks
 from grpo import GRPOConfig
 from plumbing.player import Player
-from rollout import Rollout
+from rollout import Rollout, SamplingParams
 from scripts import ask
 from tiny.make import WRITTEN, World, generator_text, solver_text
 
@@ -240,7 +240,7 @@ def test_the_update_is_right_for_any_cache_and_the_rollout_right_or_refused(fami
             logps = logits[len(r.prompt) - 1 : -1].log_softmax(-1)
             alone = logps.gather(1, torch.tensor(r.completion)[:, None])[:, 0]
             assert (row[: len(alone)] - alone).abs().max() < 1e-5
-    asked = (model, [[5, 6, 7], [8]], 2, 6, 0, [2], torch.rand(2, 2, 6))
+    asked = (model, [[5, 6, 7], [8]], 2, SamplingParams(6, 0, [2]), torch.rand(2, 2, 6))
     if served:
         assert rollout.sample(*asked) == rollout.sample_hf(*asked)
     else:

@@ -1,0 +1,266 @@
+"""Keys and values of a batch whose rows share prompts, and attention over them.
+
+The G completions of one prompt read the same prompt.  Its keys and values are stored once, in a
+*place*; those of each completion's own tokens are stored in a *slot*.  A token attends to both
+parts separately, and the two results are joined by their softmax denominators (shared-prefix
+attention: Juravsky et al. 2024, "Hydragen"):
+
+    out = lerp(out_own, out_prompt, sigmoid(lse_prompt - lse_own))      lse: log of the denominator
+
+All queries on one prompt form one matrix product, so its keys are read once per step.  `lanes`
+lists them: row m names the slots whose completions continue the prompt in place m.  A slot that
+is given to another prompt only changes the list.
+
+Letters in shapes: S slots, M places, W lanes per place, P prompt width, T new tokens, H heads,
+K key/value heads, h = H / K, D head size.  Two groups of two completions, and one free slot:
+
+    >>> lane_table([0, 0, 1, 1, None], places=2)
+    ([[0, 1], [2, 3]], [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)])
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from errors import UnusableModel
+
+UNSERVED = (
+    "the hand-written sampler serves models whose every layer is plain attention (no short "
+    "window, soft cap or sink), and this one is not: use --sampler hf"
+)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return softmax attention (B, K, Q, D) and the log of its denominators (B, K, Q).
+
+    query (B, K, Q, D), scaled already; key and value (B, K, L, D); bias (B, L), added to scores.
+    """
+    if query.device.type == "cpu":  # one fused kernel, which reads each key once
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, attn_mask=bias[:, None, None], scale=1.0
+        )
+    scores = (query @ key.mT).float()  # (B, K, Q, L)
+    scores += bias[:, None, None]
+    peak = scores.amax(-1, keepdim=True)
+    shares = scores.sub_(peak).exp_()
+    total = shares.sum(-1, keepdim=True)
+    out = (shares / total).to(value.dtype) @ value
+    return out, (total.log() + peak)[..., 0]
+
+
+def lane_table(
+    place_of: list[int | None], places: int, width: int = 0
+) -> tuple[list[list[int]], list[tuple[int, int]]]:
+    """Return the slots of each place, and for each slot its place and lane.
+
+    Rows are filled with slot 0 up to `width` lanes, or up to the fullest; a free slot (None) reads
+    what lane (0, 0) computed.
+    """
+    slots_of: list[list[int]] = [[] for _ in range(places)]
+    lane_of = []
+    for slot, place in enumerate(place_of):
+        if place is None:
+            lane_of.append((0, 0))
+        else:
+            lane_of.append((place, len(slots_of[place])))
+            slots_of[place].append(slot)
+    width = max(width, 1, *map(len, slots_of))
+    lanes = [slots + [0] * (width - len(slots)) for slots in slots_of]
+    return lanes, lane_of
+
+
+@dataclass
+class Size:
+    """How much of the cache is in use; on a GPU each size is a shape of its own."""
+
+    slots: int
+    places: int
+    lanes: int
+    prompt_width: int
+    own_width: int = 1
+
+
+class HeadIndex:
+    """Row numbers for layers with K key/value heads: their tensors are lists of slot-head rows."""
+
+    def __init__(self, heads: int, size: Size, new_tokens: int, device: torch.device) -> None:
+        self.heads = heads
+        rows = torch.arange(size.slots * heads, device=device)
+        self.first_token = (rows * new_tokens).view(size.slots, heads)  # of each row in own keys
+        self.newest_token = self.first_token.clone()  # (S, K)
+        self.queries = torch.zeros(
+            size.places * size.lanes * heads, dtype=torch.long, device=device
+        )
+        self.answers = torch.zeros(size.slots * heads, dtype=torch.long, device=device)
+
+    def set_lanes(self, lanes: torch.Tensor, lane_of: torch.Tensor) -> None:
+        """Take over a lane table: lanes (M, W) of slots, lane_of (S, 2)."""
+        heads = torch.arange(self.heads, device=lanes.device)
+        queries = lanes[:, None] * self.heads + heads[:, None]  # (M, K, W)
+        self.queries[: queries.numel()] = queries.flatten()
+        place, lane = lane_of[:, :1], lane_of[:, 1:]
+        answers = (place * self.heads + heads) * lanes.shape[1] + lane  # (S, K)
+        self.answers[: answers.numel()] = answers.flatten()
+
+
+class GroupCache:
+    """Keys and values of M prompts, each stored once, and of the completions in S slots."""
+
+    def __init__(self, size: Size, new_tokens: int, device: torch.device) -> None:
+        self.room = size  # what is allocated; `size` is what is in use
+        self.size = Size(**vars(size))
+        self.new_tokens = new_tokens
+        self.device = device
+        self.prompts: dict[int, tuple] = {}  # layer -> keys and values, (M, K, P, D) each
+        self.own: dict[int, tuple] = {}  # layer -> keys and values, (S, K, T, D) each
+        self.index: dict[int, HeadIndex] = {}  # K -> row numbers
+        # Added to scores: 0 where a token is, -inf where none is (yet).  Float32 for any model.
+        self.prompt_bias = torch.zeros(size.places, size.prompt_width, device=device)
+        self.own_bias = torch.full((size.slots, new_tokens), -torch.inf, device=device)
+        self.filling: torch.Tensor | None = None  # places of the prompts in a prefill
+        self.filling_mask: torch.Tensor | None = None  # (B, P): which of their ids are tokens
+
+    def reset(self) -> None:
+        """Forget every prompt and completion; the memory stays."""
+        self.size = Size(**vars(self.room))
+        self.prompt_bias.zero_()
+        self.own_bias.fill_(-torch.inf)
+
+    def begin_prefill(self, places: list[int], mask: torch.Tensor) -> None:
+        """Let the next forward pass store these prompts; mask (B, P) is False at padding."""
+        self.filling = torch.tensor(places, device=self.device)
+        self.filling_mask = mask
+        self.seen: set[int] = set()
+        self.prompt_bias[self.filling] = -torch.inf
+        self.prompt_bias[self.filling, : mask.shape[1]] = torch.where(mask, 0.0, -torch.inf)
+
+    def end_prefill(self, layers: int) -> None:
+        """Refuse a model of which some layer has not attended through this cache."""
+        self.filling = self.filling_mask = None
+        if len(self.seen) < layers:
+            raise UnusableModel(UNSERVED)
+
+    def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
+        """Store prompts and attend within them.  q (B, H, P, D), k and v (B, K, P, D)."""
+        if layer not in self.prompts:
+            self._allocate(layer, k)
+        self.seen.add(layer)
+        width = k.shape[2]
+        keys, values = self.prompts[layer]
+        keys[self.filling, :, :width] = k
+        values[self.filling, :, :width] = v
+        causal = self.filling_mask.new_ones(width, width).tril()
+        itself = causal.triu()  # so that padding has something to attend to
+        allowed = (causal & self.filling_mask[:, None]) | itself  # (B, P, P)
+        out = F.scaled_dot_product_attention(
+            q, k, v, allowed[:, None], scale=scale, enable_gqa=True
+        )
+        return out.transpose(1, 2)  # (B, P, H, D)
+
+    def _allocate(self, layer: int, k: torch.Tensor) -> None:
+        heads, head_size = k.shape[1], k.shape[3]
+        room = self.room
+        prompt = (room.places, heads, room.prompt_width, head_size)
+        own = (room.slots, heads, self.new_tokens, head_size)
+        self.prompts[layer] = (k.new_zeros(prompt), k.new_zeros(prompt))
+        self.own[layer] = (k.new_zeros(own), k.new_zeros(own))
+        if heads not in self.index:
+            self.index[heads] = HeadIndex(heads, room, self.new_tokens, self.device)
+
+    def set_lanes(self, place_of: list[int | None], width: int = 0) -> None:
+        """Tell which place each slot in use continues; at least `width` lanes per place."""
+        lanes, lane_of = lane_table(place_of, self.size.places, width)
+        self.size.lanes = len(lanes[0])
+        lanes, lane_of = (torch.tensor(x, device=self.device) for x in (lanes, lane_of))
+        for index in self.index.values():
+            index.set_lanes(lanes, lane_of)
+
+    def clear(self, slots: list[int]) -> None:
+        """Forget the tokens of completions that were in these slots."""
+        self.own_bias[slots] = -torch.inf
+
+    def advance(self, newest: torch.Tensor, own_width: int) -> None:
+        """Make room for one token per slot: its number `newest` (S,) in the completion."""
+        self.size.own_width = own_width
+        self.own_bias[: len(newest)].scatter_(1, newest[:, None], 0.0)
+        for index in self.index.values():
+            first = index.first_token[: len(newest)]
+            torch.add(first, newest[:, None], out=index.newest_token[: len(newest)])
+
+    def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
+        """Store one token per slot and attend to all before it.
+
+        q (S, H, 1, D), k and v (S, K, 1, D) -> (S, 1, H, D).
+        """
+        size = self.size
+        S, K, _, D = k.shape
+        index = self.index[K]
+        for stored, new in zip(self.own[layer], (k, v)):
+            rows = index.newest_token[:S].flatten()
+            stored.view(-1, D).index_copy_(0, rows, new.reshape(-1, D))
+        query = (q * scale).reshape(S, K, -1, D)  # (S, K, h, D)
+        own_k, own_v = (x[:S, :, : size.own_width] for x in self.own[layer])
+        own, own_lse = attend(query, own_k, own_v, self.own_bias[:S, : size.own_width])
+        shared, shared_lse = self._attend_to_prompts(layer, query, index)
+        share = torch.sigmoid(shared_lse - own_lse)  # of the denominator, (S, K, h)
+        out = torch.lerp(own, shared, share[..., None].to(own.dtype))
+        return out.view(S, 1, -1, D)  # (S, 1, H, D)
+
+    def _attend_to_prompts(self, layer: int, query: torch.Tensor, index: HeadIndex) -> tuple:
+        """Return attention (S, K, h, D) to each slot's prompt, and log-denominators (S, K, h)."""
+        size = self.size
+        S, K, h, D = query.shape
+        keys, values = (x[: size.places, :, : size.prompt_width] for x in self.prompts[layer])
+        bias = self.prompt_bias[: size.places, : size.prompt_width]
+        lanes = index.queries[: size.places * K * size.lanes]
+        by_place = query.view(S * K, h * D).index_select(0, lanes)
+        by_place = by_place.view(size.places, K, size.lanes * h, D)
+        out, lse = attend(by_place, keys, values, bias)
+        answers = index.answers[: S * K]
+        out = out.reshape(-1, h * D).index_select(0, answers)
+        lse = lse.reshape(-1, h).index_select(0, answers)
+        return out.view(S, K, h, D), lse.view(S, K, h)
+
+    def compact(self, slots: list[int], places: list[int]) -> None:
+        """Move these slots and places to the front.  In place: addresses stay as they are."""
+        slots, places = (torch.tensor(x, device=self.device) for x in (slots, places))
+        pairs = [(x, slots) for kept in self.own.values() for x in kept]
+        pairs += [(x, places) for kept in self.prompts.values() for x in kept]
+        pairs += [(self.own_bias, slots), (self.prompt_bias, places)]
+        for stored, kept in pairs:
+            stored[: len(kept)] = stored[kept]
+
+
+def _attention(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    group_cache=None,
+    sliding_window=None,
+    softcap=None,
+    s_aux=None,
+    **_,
+):
+    """Attend as transformers asks in each layer; `group_cache` arrives through the forward pass."""
+    cache = group_cache
+    if cache is None or softcap or s_aux is not None or value.shape != key.shape:
+        raise UnusableModel(UNSERVED)  # s_aux: attention sinks
+    if sliding_window and sliding_window < cache.room.prompt_width + cache.new_tokens:
+        raise UnusableModel(UNSERVED)
+    layer = module.layer_idx
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if cache.filling is None:
+        return cache.decode(layer, query, key, value, scale), None
+    if layer in cache.seen:  # a layer that attends twice
+        raise UnusableModel(UNSERVED)
+    return cache.prefill(layer, query, key, value, scale), None
+
+
+AttentionInterface.register("group_cache", _attention)
