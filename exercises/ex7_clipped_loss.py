@@ -30,7 +30,7 @@ import torch
 from check import check  # first: it lets Python find the project
 
 import grpo
-from grpo import GRPOConfig
+from config import Config
 
 
 def clipped_loss(
@@ -42,13 +42,12 @@ def clipped_loss(
 
 def wanted(logps, old, advantage, low, high) -> torch.Tensor:
     """The same by the project, without a reference model."""
-    cfg = GRPOConfig(clip_low=low, clip_high=high)
-    return grpo.token_loss(logps, old, None, advantage, cfg)[0]
+    return grpo.token_loss(logps, old, None, advantage, Config(), low, high)[0]
 
 
 if __name__ == "__main__":
     rng = torch.Generator().manual_seed(0)
-    normal = lambda *shape: torch.randn(shape, generator=rng)
+    drawn = torch.randn(50, 3, 4, 3, generator=rng)
     ratios = torch.tensor([[0.5, 0.9, 1.0, 1.1, 1.5]]).repeat(3, 1).log()
     three = torch.tensor([1.0, -1.0, 0.0])
     check(
@@ -58,6 +57,6 @@ if __name__ == "__main__":
             (torch.tensor([[1.5], [1.5]]).log(), torch.zeros(2, 1), three[:2], 0.2, 0.2),
             (ratios, torch.zeros(3, 5), three, 0.2, 0.2),
             (ratios, ratios, three, 0.2, 0.2),
-            *((normal(4, 3) / 4 - 2, normal(4, 3) / 4 - 2, normal(4), 0.1, 0.3) for _ in range(50)),
+            *((a / 4 - 2, b / 4 - 2, c.flatten()[:4], 0.1, 0.3) for a, b, c in drawn),
         ],
     )

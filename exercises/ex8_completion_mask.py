@@ -17,8 +17,8 @@ does not end.
     tensor([[1, 1, 1, 0, 0],
             [1, 1, 1, 1, 1]], dtype=torch.int32)
 
-Hint: a token counts if no end token stands before it.  `torch.isin` finds the end tokens, once `end`
-is a tensor; `cumsum(1)` counts them up to and including each place.
+Hint: a token counts if no end token stands before it.  `torch.isin` finds the end tokens, once
+`end` is a tensor; `cumsum(1)` counts them up to and including each place.
 
     python exercises/ex8_completion_mask.py
 """

@@ -52,11 +52,11 @@ NEAR_MISSES = {
     ),
     "std over G": (
         "ex6_advantages",
-        "(rewards - rewards.mean(1, True)) / (rewards.std(1, keepdim=True, correction=0) + EPS)",
+        "(rewards - rewards.mean(1, True)) / (rewards.std(1, keepdim=True, correction=0) + grpo.EPS)",
     ),
     "mean in float32": (
         "ex6_advantages",
-        "(rewards - rewards.mean(1, True)) / (rewards.std(1, keepdim=True) + EPS)",
+        "(rewards - rewards.mean(1, True)) / (rewards.std(1, keepdim=True) + grpo.EPS)",
     ),
     "no min": (
         "ex7_clipped_loss",

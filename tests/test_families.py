@@ -21,9 +21,10 @@ import generator
 import grpo
 import rollout
 import solver
+from config import Config
 from errors import UnusableModel
 from eval import load_tasks
-from grpo import GRPOConfig
+from plumbing import shared_prefix
 from plumbing.player import Player
 from rollout import Rollout, SamplingParams
 from scripts import ask
@@ -157,7 +158,7 @@ def test_a_penalty_of_the_checkpoint_is_not_taken_over_and_all_end_ids_are_saved
 def test_gradient_checkpointing_on_request(tmp_path):
     make(tmp_path, "Llama", learned=False)
     player = Player(str(tmp_path))
-    weights, reference = player.prepare_training(GRPOConfig(checkpointing="on"))
+    weights, reference = player.prepare_training(Config(checkpointing="on"))
     assert len(weights) > 5 and player.model.is_gradient_checkpointing
     assert not any(p.requires_grad for p in reference.parameters())
 
@@ -179,7 +180,7 @@ def test_a_model_that_changes_its_logits_is_not_trained_on_a_loss_that_does_not(
     with pytest.raises(UnusableModel, match="changes its logits"):
         Player.refuse_other_logits(player)
     if family == "FalconH1":  # its cache layer is a subclass that remembers more
-        assert grpo._cache_name(model) == ""
+        assert not shared_prefix.serves(model)
 
 
 def test_learned_positions_that_do_not_suffice_are_refused(tmp_path):
@@ -199,7 +200,7 @@ def test_checkpointing_brings_no_dropout(tmp_path):
     player = Player(str(tmp_path))
     player.model.model.layers[0].self_attn.attention_dropout = 0.5
     player.model.lm_head.add_module("drop", torch.nn.Dropout(0.5))
-    player.prepare_training(GRPOConfig(checkpointing="on"))
+    player.prepare_training(Config(checkpointing="on"))
     assert (
         player.model.model.layers[0].self_attn.attention_dropout == player.model.lm_head.drop.p == 0
     )
@@ -232,7 +233,7 @@ def test_the_update_is_right_for_any_cache_and_the_rollout_right_or_refused(fami
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     of = {(5, 6, 7): ([9, 2], [8, 30, 31, 2]), (5,): ([9, 9, 9], [2])}
     rollouts = [Rollout(list(prompt), c, True) for prompt, some in of.items() for c in some]
-    assert bool(grpo._cache_name(model)) == shared
+    assert shared_prefix.serves(model) == shared
     with torch.no_grad():
         found = grpo.token_logprobs(model, rollouts, 1.0)[0]
         for row, r in zip(found, rollouts):  # each alone, by the model as transformers has it

@@ -9,8 +9,9 @@ import torch
 from conftest import ROOT, random_model
 from safetensors import SafetensorError
 
+from config import Config
 from errors import Malformed
-from grpo import GRPOConfig, step
+from grpo import step
 from plumbing import runfolder
 from plumbing.runfolder import (
     atomic_write,
@@ -28,7 +29,7 @@ PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
 
 def trained(steps, folder=None):
     """A random model after some GRPO steps, its optimizer; it starts from `folder` if that is given."""
-    model, cfg = random_model(), GRPOConfig(beta=0.0, lr=1e-3)
+    model, cfg = random_model(), Config(beta=0.0, lr=1e-3)
     optimizer = torch.optim.AdamW(model.parameters(), cfg.lr)
     for _ in range(load_step(folder, model, optimizer) if folder else 0, steps):
         step(model, optimizer, PAIR, torch.tensor([[1.0, 0.0]]), cfg)
@@ -112,6 +113,6 @@ def test_a_second_process_on_a_run_folder_is_refused_with_the_id_of_the_first(tm
 def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted():
     model, optimizer = trained(1)
     before = [p.detach().clone() for p in model.parameters()]
-    metrics = step(model, optimizer, PAIR, torch.tensor([[torch.inf, 0.0]]), GRPOConfig(beta=0.0))
+    metrics = step(model, optimizer, PAIR, torch.tensor([[torch.inf, 0.0]]), Config(beta=0.0))
     assert metrics["skipped"] == 1
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_selfplay import run_here  # noqa: F401, a fixture
 
 import grpo
+from config import Config
 from plumbing import distributed
 from rollout import Rollout
 
@@ -29,7 +30,7 @@ ROLLOUTS = [  # groups of three; with a truncated row and one without words
 ]
 CASES = [
     dict(loss="grpo", beta=0.1),
-    dict(loss="dapo", beta=0.0, updates=2),
+    dict(loss="dapo", beta=0.0),
     dict(loss="grpo", beta=0.1, shard="on", max_grad_norm=0.1),
     dict(shard="on", beta=0.0, checkpointing="on"),
 ]
@@ -37,7 +38,7 @@ CASES = [
 
 def updates(case, steps=2):
     """The weights after some steps, and the metrics of the last."""
-    cfg = grpo.GRPOConfig(**case, lr=1e-2, micro_batch=2)
+    cfg = Config(**case, lr=1e-2, micro_batch=2)
     model, reference = (random_model(seed=n, tie_word_embeddings=True) for n in (0, 1))
     if cfg.checkpointing == "on":
         model.gradient_checkpointing_enable()
