@@ -29,8 +29,7 @@ from transformers import PreTrainedTokenizerBase
 
 from errors import Lost, UnusableModel, UsageError
 from plumbing import distributed
-
-Messages = list[dict[str, str]]  # {"role": ..., "content": ...}
+from template import Chat
 
 CHATML = (
     "{{ bos_token }}{% for m in messages %}"
@@ -92,7 +91,7 @@ def save_date(tokenizer: PreTrainedTokenizerBase, date: str) -> None:
     tokenizer.init_kwargs[SAVED_DATE] = date
 
 
-def system_before_user(chat: Messages) -> Messages:
+def system_before_user(chat: Chat) -> Chat:
     """Return the chat with the system message's text in front of the first other message.
 
     >>> system_before_user([{"role": "system", "content": "A"}, {"role": "user", "content": "B"}])
@@ -104,7 +103,7 @@ def system_before_user(chat: Messages) -> Messages:
     return [{"role": first["role"], "content": content}, *rest]
 
 
-def dropped_role(text: str, chat: Messages) -> str | None:
+def dropped_role(text: str, chat: Chat) -> str | None:
     """Return the role of a message that the rendered text does not hold, or None.
 
     Blanks do not count.  A message that was found is taken out, longest first: a short one that is
@@ -148,7 +147,7 @@ class ChatFormat:
         """Return whether prompts may depend on the date."""
         return DATE_FUNCTION in self.template()
 
-    def render(self, chat: Messages, add_generation_prompt: bool = True) -> str:
+    def render(self, chat: Chat, add_generation_prompt: bool = True) -> str:
         """Return the chat as the template writes it.  Raises whatever a template may raise."""
         return self.tokenizer.apply_chat_template(
             chat,
@@ -158,7 +157,7 @@ class ChatFormat:
             enable_thinking=False,  # our prompts ask for a thought themselves
         )
 
-    def attempt(self, chat: Messages) -> tuple[str, str | None]:
+    def attempt(self, chat: Chat) -> tuple[str, str | None]:
         """Return the rendered chat, and what is wrong with it or None."""
         try:
             text = self.render(chat)
@@ -172,7 +171,7 @@ class ChatFormat:
         role = dropped_role(text, wanted)
         return text, f"it drops or changes the {role} message" if role else None
 
-    def prompt(self, chat: Messages) -> str:
+    def prompt(self, chat: Chat) -> str:
         """Return a chat as text, up to where the assistant begins to write.
 
         Raises UnusableModel if the template fails or drops what the user says.
