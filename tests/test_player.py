@@ -11,7 +11,7 @@ from conftest import ROOT, random_model
 from safetensors.torch import load_file, save_file
 
 from errors import UnusableModel, UsageError
-from plumbing import chat, distributed, player
+from plumbing import chat, distributed, loading, player
 from plumbing.player import Player
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -20,16 +20,16 @@ HELLO = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(autouse=True)
 def notes_and_the_network_are_new():
     chat.say_once.cache_clear()
-    player.hub_answers.cache_clear()
+    loading.hub_answers.cache_clear()
 
 
 # ----------------------------------------------------------------------------------------- devices
 def test_without_a_name_the_fastest_device_is_used(monkeypatch):
     for gpus, device in ((0, "cpu"), (2, "cuda")):
         gpus_are(monkeypatch, gpus)
-        assert player.pick_device("") == device
-    assert player.pick_device("cpu") == "cpu"
-    assert player.pick_device("cuda:1") == "cuda:1"
+        assert loading.pick_device("") == device
+    assert loading.pick_device("cpu") == "cpu"
+    assert loading.pick_device("cuda:1") == "cuda:1"
 
 
 def gpus_are(monkeypatch, count):
@@ -54,13 +54,13 @@ def gpus_are(monkeypatch, count):
 def test_a_device_that_cannot_be_served_is_refused_with_the_reason(monkeypatch, device, gpus, why):
     gpus_are(monkeypatch, gpus)
     with pytest.raises(UsageError, match=f"^--device {device}: .*{why}"):
-        player.load_model("tiny", device)
+        loading.load_model("tiny", device)
 
 
 def test_an_apple_gpu_is_served_on_request(monkeypatch):
     gpus_are(monkeypatch, 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert player.pick_device("mps") == "mps" and player.pick_device("") == "cpu"
+    assert loading.pick_device("mps") == "mps" and loading.pick_device("") == "cpu"
     wide = player.draw_uniforms((2, 3), 7, torch.device("cuda"))
     narrow = player.draw_uniforms((2, 3), 7, torch.device("mps"))
     assert (wide.dtype, narrow.dtype) == (torch.float64, torch.float32)
@@ -71,14 +71,14 @@ def test_the_processes_of_torchrun_share_no_gpu(monkeypatch):
     gpus_are(monkeypatch, 2)
     monkeypatch.setattr(distributed, "size", 2)
     with pytest.raises(UsageError, match="use --device cuda"):
-        player.pick_device("cuda:1")
-    assert player.pick_device("cuda") == "cuda"
+        loading.pick_device("cuda:1")
+    assert loading.pick_device("cuda") == "cuda"
 
 
 # ------------------------------------------------------------------------------------------ models
 def test_a_missing_model_is_an_error_that_says_what_to_do():
     with pytest.raises(UnusableModel, match="neither a folder nor in the cache.*needs no network"):
-        player.load_model("nobody/no-such-model")
+        loading.load_model("nobody/no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_a_missing_model_is_an_error_that_says_what_to_do():
     ],
 )
 def test_a_missing_folder_is_said_to_be_missing_without_asking_the_hub(monkeypatch, name):
-    monkeypatch.setattr(player, "hub_answers", None)  # calling it would fail
+    monkeypatch.setattr(loading, "hub_answers", None)  # calling it would fail
     with pytest.raises(UnusableModel, match="there is no folder of this name") as caught:
-        player.load_model(name)
+        loading.load_model(name)
     assert "OWNER/NAME" in str(caught.value) and "repo id" not in str(caught.value)
 
 
 def test_a_file_is_no_model(tmp_path):
     (tmp_path / "model.safetensors").write_text("")
     with pytest.raises(UnusableModel, match="is a file. Name the folder that it is in"):
-        player.load_model(str(tmp_path / "model.safetensors"))
+        loading.load_model(str(tmp_path / "model.safetensors"))
 
 
 def test_without_a_network_a_name_of_the_hub_is_looked_up_in_the_cache_alone(monkeypatch):
@@ -118,26 +118,26 @@ def test_without_a_network_a_name_of_the_hub_is_looked_up_in_the_cache_alone(mon
         assert options["local_files_only"]
         raise OSError("not in the cache")
 
-    monkeypatch.setattr(player.huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
-    monkeypatch.setattr(player.AutoTokenizer, "from_pretrained", looked_up)
+    monkeypatch.setattr(loading.huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", looked_up)
     start = time.time()
     for _ in range(2):
         with pytest.raises(UnusableModel, match="the hub cannot be reached"):
-            player.load_model("nobody/no-such-model")
+            loading.load_model("nobody/no-such-model")
     assert len(asked) == 1 and time.time() - start < 5
 
 
 def test_with_a_network_the_hub_is_asked(monkeypatch):
     answer = SimpleNamespace(head=lambda *_, **__: None)
-    monkeypatch.setattr(player.huggingface_hub, "get_session", lambda: answer)
+    monkeypatch.setattr(loading.huggingface_hub, "get_session", lambda: answer)
 
     def looked_up(name, **options):
         assert not options["local_files_only"]
         raise OSError("no such model\nsecond line")
 
-    monkeypatch.setattr(player.AutoTokenizer, "from_pretrained", looked_up)
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", looked_up)
     with pytest.raises(UnusableModel, match=r"in the cache \(no such model\)"):
-        player.load_model("nobody/no-such-model")
+        loading.load_model("nobody/no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -152,17 +152,17 @@ def test_with_a_network_the_hub_is_asked(monkeypatch):
     ],
 )
 def test_what_is_wrong_in_a_folder_is_said(tmp_path, file, text, what):
-    folder = shutil.copytree(player.ROOT / "tiny", tmp_path / "model")
+    folder = shutil.copytree(loading.ROOT / "tiny", tmp_path / "model")
     (folder / file).unlink()
     if text:
         (folder / file).write_text(text)
     with pytest.raises(UnusableModel, match=what):
-        player.load_model(str(folder))
+        loading.load_model(str(folder))
 
 
 @pytest.mark.parametrize("change", ["missing", "of another shape"])
 def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, change):
-    folder = shutil.copytree(player.ROOT / "tiny", tmp_path / "model")
+    folder = shutil.copytree(loading.ROOT / "tiny", tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     name = "model.layers.0.mlp.up_proj.weight"
     weights[name] = weights[name][:-1].clone()
@@ -170,7 +170,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, c
         del weights[name]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UnusableModel, match=f"1 weights are missing or not of the shape.*{name}"):
-        player.load_model(str(folder))
+        loading.load_model(str(folder))
 
 
 def test_parameters_are_counted_once():
