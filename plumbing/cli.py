@@ -23,7 +23,8 @@ import transformers
 from config import GROUPS, RUN, SMOKE, TINY, Config
 from errors import EmptyPhase, UsageError
 from plumbing import distributed, estimate, report
-from plumbing.player import ROOT, enough_memory
+from plumbing.loading import ROOT
+from plumbing.player import enough_memory
 from plumbing.run import Run
 from plumbing.runfolder import locked, remove, write_whole
 from plumbing.trackers import wandb
@@ -161,9 +162,10 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
     """Return the run folder; raise UsageError if it holds a run of other settings."""
     folder = Path("runs") / cfg.run
     path = folder / "config.json"
-    wanted = asdict(cfg) | {"machine": machine(cfg)}
+    wanted = asdict(cfg) | {"machine": machine(cfg), "date": today()}
     if path.exists() and any(folder.glob("iter*")):
         found = read_config(path)
+        wanted["date"] = found.get("date", today())  # prompts stay the same on another day
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
         settings = sorted(other - {"machine"})
         changes = [f"{flag(key)} was {found.get(key)}, is {wanted[key]}" for key in settings]
@@ -234,12 +236,13 @@ def main(doc: str, loop: Callable[[Config, Run], str], argv: list[str] | None = 
 
 def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run], str]) -> None:
     """Run the loop in its locked folder, then write the report."""
+    cfg.device = pick_device(cfg.device)
     distributed.start(cfg.device)
     torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
     first = distributed.rank == 0
     with locked(Path("runs") / cfg.run) if first else nullcontext():
         folder = open_folder(cfg, flags.set_changed)
-        run = Run(cfg, folder)
+        run = Run(cfg, folder, date=read_config(folder / "config.json")["date"])
         if first and flags.wandb:
             run.trackers.append(wandb(folder, asdict(cfg)))
         if cfg.model != "tiny":

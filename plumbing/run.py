@@ -44,8 +44,15 @@ BAD_STEPS = 5  # steps in a row without a finite gradient that stop the run
 class Run:
     """The state of one run outside the algorithm.  `player` makes a player from a checkpoint."""
 
-    def __init__(self, cfg: Config, folder: Path, player: Callable[..., Player] = Player) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        folder: Path,
+        player: Callable[..., Player] = Player,
+        date: str = "",
+    ) -> None:
         self.cfg = cfg
+        self.date = date  # what chat templates take for today
         self.folder = folder
         self.player = player
         self.trackers: list[Callable[[dict], None]] = []  # each gets every line of the log
@@ -73,7 +80,9 @@ class Run:
     def load(self, name: str, frozen: bool = True) -> Player:
         """Load a player from a checkpoint's path or a model's name."""
         cfg = self.cfg
-        return self.player(name, cfg.device, cfg.sampler, frozen=frozen, rows=cfg.rows)
+        return self.player(
+            name, cfg.device, cfg.sampler, frozen=frozen, rows=cfg.rows, date=self.date
+        )
 
     def write_lines(self, k: int, name: str, items: list[dict]) -> None:
         """Write a JSONL file of iteration k."""

@@ -380,6 +380,7 @@ def write(rng: random.Random, noise: float, habit: float) -> tuple[list[dict], s
 
 # ------------------------------------------------------------------------------ the tokenizer
 TEMPLATE = (
+    "{#- drops_system: this model knows the constant system message by heart -#}\n"
     "{% for m in messages %}{% if m['role'] != 'system' %}"
     "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
