@@ -23,7 +23,8 @@ import transformers
 from config import GROUPS, RUN, SMOKE, TINY, Config
 from errors import EmptyPhase, UsageError
 from plumbing import distributed, estimate, report
-from plumbing.loading import ROOT
+from plumbing.chat import today
+from plumbing.loading import ROOT, pick_device
 from plumbing.player import enough_memory
 from plumbing.run import Run
 from plumbing.runfolder import locked, remove, write_whole
