@@ -67,7 +67,6 @@ class Config:
     lr: float = option(1e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
     schedule: str = option("linear", GRPO, "of the learning rate", "", "linear constant")
     beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
-    loss: str = option("grpo", GRPO, "how token losses are averaged", "grpo", "grpo dr_grpo dapo")
     temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, GRPO, "most new tokens of a task", "4,096, Table 4")
 
@@ -86,6 +85,7 @@ class Config:
         "none shared-weights no-difficulty hard-cliff no-judge shuffled batch-std",
     )
 
+    loss: str = constant("grpo", "how token losses are averaged: grpo, dr_grpo or dapo", "grpo")
     weight_decay: float = constant(0.01, "weight decay of AdamW", "0.01, Table 4")
     max_grad_norm: float = constant(1.0, "the gradient's norm is clipped here")
     probe_temperature: float = constant(0.7, "temperature of the K answers", "0.7, Sec. 3.2.1")

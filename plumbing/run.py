@@ -27,7 +27,7 @@ from errors import EmptyPhase
 from plumbing import distributed
 from plumbing.alarms import alarms
 from plumbing.checkpoint import load_step, save_step
-from plumbing.intervals import describe
+from plumbing.intervals import describe, interval, macro_mean
 from plumbing.player import Player
 from plumbing.runfolder import (
     append,
@@ -188,6 +188,11 @@ class Run:
         for name, pairs in verdicts.items():
             right = [ok for _, ok in pairs]
             print(f"{self.phase}: {name}, exact match {describe(right)}")
+        if len(verdicts) > 1:
+            mean, low, high = macro_mean([[ok for _, ok in pairs] for pairs in verdicts.values()])
+            print(
+                f"{self.phase}: mean of {len(verdicts)} {100 * mean:.1f} %  {interval(low, high)}"
+            )
         write_whole(self.path(k, "heldout.json"), json.dumps(verdicts))
 
     def finish(self, k: int, phase: str) -> None:
