@@ -20,6 +20,7 @@ One raw example:
 """
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from unicodedata import category, decimal, normalize
@@ -27,12 +28,13 @@ from unicodedata import category, decimal, normalize
 from ast_match import Call, canonical
 
 MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
-MAX_EXPONENT = 400  # no double has a larger one
+MAX_EXPONENT = 400  # the largest of a double is 308
 
-NUMBER_NAMES = """zero one two three four five six seven eight nine ten eleven twelve thirteen
-fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
-ninety""".split()
-NUMBER_WORDS = dict(zip(NUMBER_NAMES, map(str, [*range(20), *range(20, 100, 10)])))
+UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+fifteen sixteen seventeen eighteen nineteen""".split()
+TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBER_WORDS = {name: str(n) for n, name in enumerate(UNITS)}
+NUMBER_WORDS |= {name: str(10 * n) for n, name in enumerate(TENS, 2)}
 
 # Scripts without blanks between words: Thai, Lao, Burmese, Khmer, kana, Chinese, Hangul.
 ALONE = (
@@ -60,6 +62,10 @@ ALIKE = str.maketrans({"\u2212": "-", "\u066b": ".", "\u066c": ","})  # minus; A
 SUPERSCRIPT = re.compile("(?<=10)([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 POWER = re.compile(r"(?<![\w.,])([0-9]+(?:[.,][0-9]+)?) ?[x×*·] ?10 ?\^ ?([+-]?[0-9]+)")
 POWER_OF_10 = re.compile(r"(?<![\w.,^])10\^([+-]?[0-9]+)")
+THIN = re.compile(r"(?<=[0-9])['’\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")  # 1'000; thin blanks
+GROUPED = re.compile(  # 1 000 000, which may be three numbers, and 1.000, which may be 1
+    r"(?<![0-9A-Za-z.,])[1-9][0-9]{0,2}(?:(?: [0-9]{3})+(?![0-9])|\.[0-9]{3}(?![.,]?[0-9]))"
+)
 TWO_PARTS = re.compile(r"(?<![0-9.,])([0-9]+)[.,]([0-9]+)(?![.,]?[0-9])")
 
 # A run of operators is one symbol, so + is not in ++ and not in +=.
@@ -76,24 +82,24 @@ def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
         return True
     if isinstance(value, str) and not words(value).strip():
         wanted = symbols(value)
-        return bool(wanted.strip()) and wanted in symbols(question)
+        return wanted.strip() != "" and wanted in symbols(question)
     for spelling in spellings(value):
         wanted = words(spelling)
         if not wanted.strip():
             continue
-        if wanted in words(question):
+        if wanted in words(question) or wanted in words(question, "joined"):
             return True
-        # Two words or more: the value "14:30" is also in the question's "14.30".
-        if wanted.count(" ") > 2 and wanted in words(question, split=True):
+        several = wanted.count(" ") > 2  # the value "14:30" is also in the question's "14.30"
+        if several and wanted in words(question, "split"):
             return True
     return False
 
 
 def spellings(value: Any) -> list[str]:
-    """Return the texts that may spell a value: three if it is a number, or reads as one.
+    """Return the texts that may spell a value: two if it is a number, or reads as one.
 
-    >>> spellings(1234567.0)
-    ['1234567.0', '1234567', '1 234 567']
+    >>> spellings("5.0"), spellings("Oslo")
+    (['5.0', '5'], ['Oslo'])
     """
     text = str(value)
     try:
@@ -101,25 +107,33 @@ def spellings(value: Any) -> list[str]:
     except ValueError:
         return [text]
     short = f"{number:.15g}"
-    if float(short) != number:  # more digits than a double shows, as in the number of a card
+    if float(short) != number:  # more digits than a double keeps, as in the number of a card
         return [text]
-    return [text, short, f"{number:,.15g}".replace(",", " ")]
+    return [text, short]
 
 
 @lru_cache(maxsize=64)
-def words(text: str, split: bool = False) -> str:
+def words(text: str, reading: str = "plain") -> str:
     """Return the words of a text in one spelling, each between blanks.
 
-    With `split` 14.30 is two words, as 14:30 is, and 1.000 is two, as 1 000 is.
+    Some numbers have two readings.  With "joined" 1 000 and 1.000 are one thousand; with "split"
+    14.30 is two words, as 14:30 is.
     """
     text = fold(text)
     text = re.sub(r"\bminus (?=[0-9])", "-", text)
     text = re.sub(r"(?<![\w.])\.(?=[0-9])", "0.", text)  # .5
     text = POWER.sub(r"\1e\2", text)  # 3 x 10^8
     text = POWER_OF_10.sub(r"1e\1", text)
-    if split:
+    if reading == "joined":
+        text = GROUPED.sub(_join, text)
+    if reading == "split":
         text = TWO_PARTS.sub(r"\1 \2", text)
-    return f" {' '.join(map(_one_spelling, TOKEN.findall(text)))} "
+    found = [_one_spelling(word) for word in TOKEN.findall(text)]
+    return f" {' '.join(found)} "
+
+
+def _join(number: re.Match) -> str:
+    return re.sub("[ .]", "", number[0])
 
 
 def symbols(text: str) -> str:
@@ -128,7 +142,8 @@ def symbols(text: str) -> str:
     >>> symbols("2+3 = 👍")
     ' 2 + 3 = 👍 '
     """
-    return f" {' '.join(SYMBOL.findall(fold(text)))} "
+    found = SYMBOL.findall(fold(text))
+    return f" {' '.join(found)} "
 
 
 def fold(text: str) -> str:
@@ -138,7 +153,9 @@ def fold(text: str) -> str:
     'café 3 1⁄2'
     """
     text = SUPERSCRIPT.sub(r"^\1", text[:MAX_QUESTION])  # NFKC would make 103 of 10³
-    text = normalize("NFKC", text).casefold().translate(ALIKE)[:MAX_QUESTION]
+    text = THIN.sub("", text)
+    text = normalize("NFKC", text)[:MAX_QUESTION]
+    text = text.casefold().translate(ALIKE)
     if text.isascii():
         return text
     return "".join(map(_fold_character, text))
@@ -147,9 +164,12 @@ def fold(text: str) -> str:
 def _fold_character(character: str) -> str:
     kind = category(character)
     if kind == "Nd":
-        return str(decimal(character))  # of every script
-    mark = kind[0] == "M" and not "\u0900" <= character <= "\u17ff"
-    return "" if mark or kind == "Cf" else character  # Cf: joiners and direction marks
+        return str(decimal(character))  # a digit of any script
+    if kind == "Cf":
+        return ""  # a joiner, a direction mark
+    if kind.startswith("M") and not "\u0900" <= character <= "\u17ff":
+        return ""  # an accent or a vowel sign; in the scripts of India and beyond it is a letter
+    return character
 
 
 def _one_spelling(word: str) -> str:
@@ -158,7 +178,8 @@ def _one_spelling(word: str) -> str:
     if not re.fullmatch(NUMBER, body):
         return NUMBER_WORDS.get(word, word)
     sign = "-" if word != body else ""
-    return sign + " ".join(map(_shift, _numbers(body)))
+    numbers = [_write_out(number) for number in _numbers(body)]
+    return sign + " ".join(numbers)
 
 
 def _numbers(text: str) -> list[str]:
@@ -175,26 +196,27 @@ def _numbers(text: str) -> list[str]:
         return [text.replace(",", ".")]
     numbers = []
     for part in text.split(","):
-        numbers += [part] if POINT.fullmatch(part) else part.split(".")
+        if POINT.fullmatch(part):
+            numbers.append(part)
+        else:
+            numbers += part.split(".")
     return numbers
 
 
-def _shift(number: str) -> str:
+def _write_out(number: str) -> str:
     """Write out an exponent; drop the zeros that end a fraction.
 
-    >>> _shift("1.5e-05"), _shift("3e8"), _shift("5.50"), _shift("007")
-    ('0.000015', '300000000', '5.5', '007')
+    >>> [_write_out(number) for number in ("1.5e-05", "3e8", "5.50", "007")]
+    ['0.000015', '300000000', '5.5', '007']
     """
-    mantissa, _, exponent = number.partition("e")
+    _, _, exponent = number.partition("e")
+    if len(exponent) > 4 or abs(int(exponent or 0)) > MAX_EXPONENT:
+        return number
     if exponent:
-        if len(exponent) > 5 or abs(int(exponent)) > MAX_EXPONENT:
-            return number
-        whole, _, fraction = mantissa.partition(".")
-        point = len(whole) + int(exponent)
-        digits = "0" * -point + whole + fraction + "0" * (point - len(whole + fraction))
-        point = max(point, 0)
-        mantissa = f"{digits[:point].lstrip('0') or '0'}.{digits[point:]}"
-    return mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        number = f"{Decimal(number):f}"
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return number
 
 
 def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
@@ -204,7 +226,9 @@ def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
     """
     kinds = {type(a), type(b)}
     if not kinds <= {int, float, str}:  # a Boolean is no number
-        return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
+        one = canonical(Call("", {"": a}))
+        other = canonical(Call("", {"": b}))
+        return one == other
     if float in kinds:
         x = _number(a)
         y = _number(b)
