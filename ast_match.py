@@ -22,7 +22,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,11 @@ from errors import Malformed
 
 MAX_CHARS = 10_000  # of a value; a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # open brackets, as in Python; the parsers below recurse once per bracket
+UNOPENED = "unopened"  # no tag: thinking whose opening tag is in the prompt
+JSON = json.JSONDecoder()
+BEFORE_JSON = re.compile(r"\s*(?:```(?:json)?\s*)?", re.IGNORECASE)
+# A string that never ends is taken whole too: else the search would begin anew at each quote.
+STRING_OR_WORD = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\b(?:True|False|None)\b', re.DOTALL)
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 
 SCHEMAS = ("parameters", "input_schema", "inputSchema")  # OpenAI, Anthropic, MCP
@@ -147,8 +152,10 @@ def read_blocks(text: str, tags: Sequence[str], any_case: bool = False) -> dict[
     outside = ""  # the text without its thinking
     position = 0
     for tag, start, end in _scan(text, tags, any_case):
+        if tag == UNOPENED:
+            found = {}
         found[tag] = text[start:end].strip()
-        if tag == "think":
+        if tag in ("think", UNOPENED):
             outside += text[position:start]
             position = end
     outside += text[position:]
@@ -166,50 +173,53 @@ def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
     return block or None
 
 
-def _scan(text: str, tags: Sequence[str], any_case: bool) -> list[tuple[str, int, int]]:
-    """Return tag, start and end of each block, from left to right."""
+def _scan(text: str, tags: Sequence[str], any_case: bool) -> Iterator[tuple[str, int, int]]:
+    """Yield tag, start and end of each block, from left to right.
+
+    Thinking without an opening tag, with which the text begins, is a block called UNOPENED.
+    """
+    opening = None  # the match of the open block's tag
+    name = ""  # of the open block
+    json_end = 0  # tags before this position are in a JSON string
+    thought = False  # whether any <think> or </think> was seen
+    nested = False  # whether a <think> is open within the open block
+    mentioned = False  # whether the last tag was a </think> within the open block
     flags = re.ASCII | re.IGNORECASE if any_case else re.ASCII
-    tokens = list(re.finditer(rf"<(/?)({'|'.join(tags)})>", text, flags))
-    thinking = [token for token in tokens if token[2].lower() == "think"]
-    if thinking and thinking[0][1]:  # the text begins inside the thinking
-        tokens = tokens[tokens.index(thinking[0]) + 1 :]
-    blocks = []
-    opening = None
-    position = 0
-    for i, token in enumerate(tokens):
+    for token in re.finditer(rf"<(/?)({'|'.join(tags)})>", text, flags):
+        if token.start() < json_end:
+            continue
         closes = token[1] == "/"
         tag = token[2].lower()
-        if token.start() < position:
-            continue  # in a JSON string of the open block
-        if opening is None:
-            if not closes:
-                opening = token
-                thinks = False  # whether a <think> is open within this block
-                position = _json_end(text, token.end())
-        elif closes and tag == opening[2].lower():
-            blocks.append((tag, opening.end(), token.start()))
+        if mentioned and not closes:
+            opening = None  # the thinking went on: it mentioned this tag and its own end
+        mentioned = False
+        if closes and tag == "think" and not thought:
+            yield UNOPENED, 0, token.end()
             opening = None
-        elif tag == "think":
-            opens_next = i + 1 < len(tokens) and not tokens[i + 1][1]
-            if closes and not thinks and opens_next:
-                opening = None  # the thinking went on, and mentioned this tag and its own end
-            thinks = not closes
-    return blocks
+        elif opening is None and not closes:
+            opening = token
+            name = tag
+            nested = False
+            json_end = _json_end(text, token.end())
+        elif opening and closes and tag == name:
+            yield tag, opening.end(), token.start()
+            opening = None
+        elif opening and tag == "think":
+            mentioned = closes and not nested
+            nested = not closes
+        thought = thought or tag == "think"
 
 
 def _json_end(text: str, start: int) -> int:
     """Return where the JSON list or object that begins at `start` ends; `start` without one."""
-    begin = _BEFORE_JSON.match(text, start).end()
+    begin = BEFORE_JSON.match(text, start).end()
     if text[begin : begin + 1] not in ("[", "{"):
         return start
     try:
-        _, end = json.JSONDecoder().raw_decode(text, begin)
+        _, length = JSON.raw_decode(text[begin : begin + MAX_CHARS])
     except UNREADABLE:
         return start
-    return end
-
-
-_BEFORE_JSON = re.compile(r"\s*(?:```(?:json)?\s*)?", re.IGNORECASE)
+    return begin + length
 
 
 def parse_value(text: str, python: bool = True) -> Any:
@@ -264,7 +274,7 @@ def _unescape_slash(escape: re.Match) -> str:
 
 def _read_mixed(text: str) -> Any:
     """Read JSON in which True, False or None are Python's."""
-    return json.loads(re.sub(r'"(?:\\.|[^"\\])*"|\b(?:True|False|None)\b', _json_word, text))
+    return json.loads(STRING_OR_WORD.sub(_json_word, text))
 
 
 def _json_word(match: re.Match) -> str:
