@@ -29,13 +29,14 @@ One raw example, the completion for the spec (library, single_turn, m = 2, n = 1
 
 import json
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import examples
-from ast_match import Call, Tool, last_block, parse_value, to_calls, to_tools
+from ast_match import Call, Tool, parse_value, read_blocks, to_calls, to_tools
 from errors import Malformed
 from examples import Example
 from template import Chat, Template, read_template
@@ -51,6 +52,7 @@ P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
 SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools; uniform between
 TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
+TAG = re.compile(rf"</?(?:{'|'.join(BLOCKS)})>", re.IGNORECASE)
 PLACEHOLDER_PHRASES = ("tool_name", "argument_name", "begin with <think>")
 
 SYSTEM = """You write one new task for a tool-calling assistant: what a user asks for, a menu of \
@@ -289,7 +291,7 @@ def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
     >>> parse("<think>hm</think>").reasons
     ['no question', 'no available_tools', 'no tool_call_answer']
     """
-    blocks = {tag: last_block(completion, tag) for tag in BLOCKS}
+    blocks = read_blocks(completion, BLOCKS)
     reasons = [f"no {tag}" for tag, text in blocks.items() if text is None]
     tools = None
     calls = None
@@ -298,6 +300,8 @@ def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
     placeholder = is_placeholder(blocks["question"], "\n".join(m["content"] for m in chat))
     if placeholder:
         reasons.append("question is a placeholder")
+    if TAG.search(blocks["question"]):
+        reasons.append("question holds a tag")
     try:
         tools = to_tools(parse_value(blocks["available_tools"], python=False))
     except Malformed as reason:

@@ -24,7 +24,7 @@ import zlib
 from dataclasses import dataclass
 
 import examples
-from ast_match import Call, Tool, last_block, parse_value, to_calls
+from ast_match import Call, Tool, last_block, parse_value, read_blocks, to_calls
 from errors import Malformed
 from examples import Example
 from generator import Task
@@ -147,8 +147,11 @@ def parse(completion: str) -> Answer:
     >>> parse("<tool_call_answer>[{'name': 'f'}]</tool_call_answer>")
     Answer(think=False, tag=True, parsed=True, calls=[Call(name='f', arguments={})], reason=None)
     """
-    think = last_block(completion, "think", any_case=True) is not None
-    block = last_block(completion, "tool_call_answer", any_case=True)
+    blocks = read_blocks(completion, ("think", "tool_call_answer"), any_case=True)
+    think = blocks["think"] is not None
+    block = blocks["tool_call_answer"]
+    if block is None:  # as in the released code, an answer inside the thinking counts if alone
+        block = last_block(completion, "tool_call_answer", any_case=True)
     if block is None:
         return Answer(think, False, False, [], "no tool_call_answer")
     try:

@@ -1,26 +1,28 @@
-"""Exercise 2: does a value stand in the question?
+"""Exercise 2: is a value in the question?
 
 The paper (Sec. 3.2.1, the last term of Eq. (2)) pays the Generator for gold calls whose every value
-stands in the question.  Without that, a Generator could ask for "a flight" and call the right
+is in the question.  Without that term a Generator could ask for "a flight" and call the right
 answer Oslo, 3 May: no Solver can know that.  Booleans and null are exempt: nobody says "true".
 
 Whole words count.  A plain search would find "art" in "party" and 5 in "15", and a Generator that
-is paid for it has no reason to write a better task.  And one value has several spellings, such as
-Three and 3, or 1,000 and 1000.  `words` of the project makes them one, each word between blanks:
+is paid for such a match has no reason to write a better task.  And one value has several spellings,
+for example Three and 3, or 1,000 and 1000.  The project's `words` gives them one spelling and puts
+each word between blanks:
 
     >>> words("Three trips, 1,000.50 EUR")
     ' 3 trips 1000.5 eur '
 
-Worked example: the words of 1000 are ' 1000 ', which stands in ' pay 1000 now '; the words of "art"
-are ' art ', which does not stand in ' a party '.
+Worked example: the words of 1000 are ' 1000 ', which is in ' pay 1000 now '; the words of "art" are
+' art ', which is not in ' a party '.
 
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(True, "a party")
     (True, False, True)
 
-(The project's own function also lets 14:30 stand in "at 14.30", and the text "1e3" in "1000".)
+The project's own function reads more: it finds 14:30 in "at 14.30", the text "1e3" in "1000", and
+"+" in "2 + 3" (docs/grounding.md).
 
-Hint: `str(value)` makes text of any value; the blanks around the words do the rest.  A value
-without any word, such as "", stands nowhere.
+Hint: `str(value)` turns any value into text; the blanks around the words do the rest.  The empty
+text has no words and is never found.
 
     python exercises/ex2_value_grounding.py
 """
@@ -30,11 +32,12 @@ from typing import Any
 
 from check import check  # first: it lets Python find the project
 
-import rewards
+import text_match
+from text_match import words  # noqa: F401 (for your function)
 
 
 def grounded(value: Any, question: str) -> bool:
-    """Whether a value stands in the question, as whole words."""
+    """Whether a value is in the question, as whole words."""
     raise NotImplementedError
 
 
@@ -43,7 +46,7 @@ if __name__ == "__main__":
     drawn = [" ".join(rng.choices(vocabulary, k=n)) for n in range(1, 9) for _ in range(25)]
     check(
         grounded,
-        rewards.grounded,
+        text_match.grounded,
         [
             (1000, "Pay 1,000 now"),
             ("art", "a party"),
@@ -53,7 +56,6 @@ if __name__ == "__main__":
             (0, "nothing"),
             (3, "Three trips"),
             ("", "nothing"),
-            ("!", "Stop!"),
             ("new york", "To New  York, please"),
             ("York New", "To New York"),
             (5, "15 of 25"),

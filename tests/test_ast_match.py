@@ -1,6 +1,7 @@
 """Tool calls: what is read, what is refused, and when two calls are the same."""
 
 import json
+import re
 import time
 from collections import Counter
 
@@ -9,7 +10,16 @@ from conftest import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ast_match import Call, Tool, exact_match, last_block, parse_value, to_calls, to_tools
+from ast_match import (
+    Call,
+    Tool,
+    exact_match,
+    last_block,
+    parse_value,
+    read_blocks,
+    to_calls,
+    to_tools,
+)
 from errors import Malformed
 from evals.bfcl import bfcl_match, parse_python_calls
 
@@ -38,7 +48,22 @@ def test_one_call_may_be_spelled_in_many_ways(text):
     assert to_calls(parse_value(text)) == [F]
 
 
-@pytest.mark.parametrize("empty", ["null", "[]", '""', "{}"])
+EMPTY = [
+    "null",
+    "[]",
+    '""',
+    "{}",
+    '"null"',
+    '" "',
+    '"{}"',
+    '"[]"',
+    '" null\\n"',
+    '"None"',
+    '"\\"\\""',
+]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
 def test_no_arguments_may_be_spelled_in_many_ways(empty):
     for text in (
         '[{"name": "f", "arguments": %s}]',
@@ -48,8 +73,25 @@ def test_no_arguments_may_be_spelled_in_many_ways(empty):
             assert to_calls(parse_value(text % empty), strict) == [Call("f", {})]
 
 
-def test_a_schema_may_be_without_properties():
-    assert menu('[{"name": "f", "parameters": {"type": "object"}}]') == [Tool("f", "", {}, ())]
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"function": {"name": "f"}},
+        {"type": "function", "function": {"name": "f"}},
+        {"id": "call_7", "type": "function", "function": {"name": "f", "arguments": None}},
+        {"id": "call_7", "type": "function", "function": {"name": "f", "arguments": " "}},
+        {"type": "function", "function": {"tool_name": "f"}},
+    ],
+)
+def test_a_wrapped_call_may_lack_arguments(item):
+    for strict in (False, True):
+        assert to_calls([item, F.to_json()], strict) == [Call("f", {}), F]
+
+
+def test_arguments_may_be_beside_the_name_in_the_wrapper():
+    assert to_calls({"function": {"name": "f", "x": 1}}) == [F]
+    assert to_calls({"function": {"x": 1}}) == to_calls({"function": {"name": " "}}) == []
+    assert to_calls({"function": {"name": "f", "arguments": "{oops"}}) == []  # as in the release
 
 
 def test_json_with_the_words_of_python_is_read():
@@ -59,6 +101,70 @@ def test_json_with_the_words_of_python_is_read():
         "c": 'True " None',
     }
     assert parse_value('{"a": True, "b": None, "c": false}') == {"a": True, "b": None, "c": False}
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        (r'{"url": "http:\/\/a.io\/b", "on": True}', {"url": "http://a.io/b", "on": True}),
+        (r'{"path": "a\/b", "x": None, "y": null}', {"path": "a/b", "x": None, "y": None}),
+        (r'{"path": "a\/b", "x": null,}', None),  # a comma too many is Python, null is JSON
+        (r'["a\/b", "c",]', ["a/b", "c"]),
+        (r"{'path': 'a\/b'}", {"path": "a/b"}),
+        (r'["back\\/slash", True]', ["back\\/slash", True]),
+        (r'["\\\/", False]', ["\\/", False]),
+        (r'["\ud83d\ude00", True]', ["😀", True]),
+        (r'["\uD83D\uDE00 and \ud83c\udf89",]', ["😀 and 🎉"]),
+        (r"{'\ud83d\ude00': None}", {"😀": None}),
+        (r'["caf\u00e9", None]', ["café", None]),
+        (r'["a\"b\/c", True, "None"]', ['a"b/c', True, "None"]),
+        (r'{"a": "\b\f\n\r\t", "b": False}', {"a": "\b\f\n\r\t", "b": False}),
+        ("{'a': 1}  # a comment", {"a": 1}),
+        (r'["\ud83d", True]', None),
+        (r'["\ude00\ud83d", None]', None),
+        (r"['\ud83d ', 1]", None),
+    ],
+)
+def test_jsons_escapes_are_read_beside_pythons_words_and_commas(text, value):
+    if value is None:
+        with pytest.raises(Malformed):
+            parse_value(text)
+    else:
+        assert parse_value(text) == value
+        json.dumps(parse_value(text), ensure_ascii=False).encode()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(), x, max_size=3),
+    max_leaves=8,
+)
+
+
+def without_unpaired(value):
+    try:
+        return bool(json.dumps(value, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+@given(json_values.filter(without_unpaired), st.booleans(), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_any_value_is_read_from_json_from_python_and_from_a_mixture(value, escaped, slashes):
+    text = json.dumps([value], ensure_ascii=escaped)
+    if slashes:
+        text = text.replace("/", "\\/")
+    mixed = "".join(
+        part
+        if i % 2
+        else part.replace("true", "True").replace("false", "False").replace("null", "None")
+        for i, part in enumerate(re.split(r'("(?:\\.|[^"\\])*")', text))
+    )
+    assert parse_value(text) == parse_value(mixed) == parse_value(mixed[:-1] + ",]") == [value]
+    assert parse_value(repr([value])) == [value]
+    assert to_calls({"name": "f", "arguments": json.dumps({"x": value})}) == [
+        Call("f", {"x": value})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -151,9 +257,11 @@ def test_any_text_is_read_or_refused_but_never_raises_anything_else(text):
 def test_the_last_complete_block_counts():
     assert last_block("<a>1</a> <a>2</a> <a>3", "a") == "2"
     assert last_block("<a> </a>", "a") is None and last_block("</a><a>", "a") is None
+    assert last_block("<a>1</a><a> </a>", "a") is None
     assert last_block("<a>1</a> <A>2</A>", "a") == "1"
     assert last_block("<a>1</a> <A>2</A>", "a", any_case=True) == "2"
     assert last_block("İ<A>x</a>", "a", any_case=True) == "x"
+    assert last_block("<\u017f>1</\u017f>", "s", any_case=True) is None  # a letter that folds to s
 
 
 def test_a_tag_opened_in_its_own_block_is_part_of_the_text():
@@ -161,12 +269,117 @@ def test_a_tag_opened_in_its_own_block_is_part_of_the_text():
     assert last_block("<a><a>1</a></a>", "a") == "<a>1"
 
 
+T = "<think>hm</think>"
+
+
 @pytest.mark.parametrize(
-    "piece", ["<a>", "<a>x</a>", "</a>", "[", "{'a':", '"\\d"', "f(x=", "f'{a}'", " "]
+    "text, a, b",
+    [
+        (f"{T}<a>1</a><b>2</b>", "1", "2"),
+        (f"<b>2</b>{T}<a>1</a>", "1", "2"),
+        (f"<a>1</a><b>2</b>{T}", "1", "2"),
+        (f"{T}<a>1</a><b>2</b><a>3</a>", "3", "2"),
+        (f"{T}<a>1</a><b>2</b><a> </a>", None, "2"),
+        ("<think>I write <a> first.</think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>I write </a> last.</think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>First <a>, then </b>.</think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>A draft: <a>0</a></think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>A draft: <a>0</a></think><b>2</b>", None, "2"),
+        ("<think>I begin with <think> and <a>.</think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>I end with </think> and open <a>.</think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>Then <a>, </think>, <b>.</think><a>1</a><b>2</b>", "1", "2"),
+        (f"{T}<a>1</a><b>2</b></think>", "1", "2"),
+        (f"{T}<a>1</a></think><b>2</b>", "1", "2"),
+        ("<think></think><a>1</a><b>2</b>", "1", "2"),
+        ("<think>never closed <a>1</a><b>2</b>", "1", "2"),
+        ("I write <a> first.</think><a>1</a><b>2</b>", "1", "2"),
+        ("A draft: <a>0</a></think><b>2</b>", None, "2"),
+        ("no tag at all</think><a>1</a><b>2</b>", "1", "2"),
+        (f"{T}<a>1 <b> 1</a><b>2</b>", "1 <b> 1", "2"),
+        (f"{T}<a>1 </b> 1</a><b>2</b>", "1 </b> 1", "2"),
+        (f"{T}<a>1 </think> 1</a><b>2</b>", "1 </think> 1", "2"),
+        (f"{T}<a>1 <b>0</b> 1</a><b>2</b>", "1 <b>0</b> 1", "2"),
+        (f"{T}<a>1<b>2</b></a>", "1<b>2</b>", "2"),
+        (f"{T}<a>1<b>2</b>", None, "2"),
+        (f"{T}<a>1</a><b>2", "1", None),
+        ('<a>1</a><b>["</b>"]</b>', "1", '["</b>"]'),
+        (
+            '<a>1</a><b>\n{"x": "<a> </b> </think> <b>"}\n</b>',
+            "1",
+            '{"x": "<a> </b> </think> <b>"}',
+        ),
+        ('<a>1</a><b>```json\n["</b>"]\n```</b>', "1", '```json\n["</b>"]\n```'),
+        ('<a>1</a><b>["\\"</b>"]</b>', "1", '["\\"</b>"]'),
+        ('<a>1</a><b>["x]</b><b>["y"]</b>', "1", '["y"]'),  # the first is no JSON
+        ('<a>1</a><b>["x]</b> said "hi" <b>[2]</b>', "1", "[2]"),
+        ("<a>1</a><b>" + "[" * 5_000 + "</b>", "1", "[" * 5_000),
+        ("", None, None),
+        ("</think>", None, None),
+    ],
+)
+def test_blocks_are_read_in_order_and_do_not_nest(text, a, b):
+    blocks = read_blocks(text, ("think", "a", "b"))
+    assert (blocks["a"], blocks["b"]) == (a, b)
+    upper = text.replace("<a>", "<A>").replace("</b>", "</B>").replace("<think>", "<Think>")
+    if "<a>" not in (a or "") + (b or "") and "</b>" not in (a or "") + (b or ""):
+        loose = read_blocks(upper, ("think", "a", "b"), any_case=True)
+        assert (loose["a"], loose["b"]) == (a, b)
+
+
+@pytest.mark.parametrize(
+    "text, think",
+    [
+        (T, "hm"),
+        ("<think> </think>", None),
+        ("hm</think>", None),  # a caller whose prompt opens the thinking puts the tag before it
+        ("<think>hm", None),
+        (f"{T}<think>ah</think>", "ah"),
+        ("<a>1<think>hm</think><a>2</a>", "hm"),
+        ("<think>I close with </think>.", "I close with"),
+    ],
+)
+def test_the_thinking_is_a_block_too(text, think):
+    assert read_blocks(text, ("think", "a"))["think"] == think
+
+
+words = st.lists(
+    st.sampled_from(["<a>", "</a>", "<b>", "</b>", "<think>", "hm", " ", "<a>draft</a>"]),
+    max_size=6,
+)
+
+
+@given(words.map("".join), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_whatever_the_thinking_mentions_the_blocks_after_it_are_read(thinking, opened):
+    if not opened:
+        thinking = thinking.replace("<think>", "")
+    text = f"{'<think>' * opened}{thinking}</think><a>[1]</a>\n<b>2</b>"
+    blocks = read_blocks(text, ("think", "a", "b"))
+    assert (blocks["a"], blocks["b"]) == ("[1]", "2")
+
+
+@given(
+    st.text(alphabet='<>/ab"\\[]{},: ', max_size=30), st.text(alphabet="<>/abthink ", max_size=30)
+)
+@settings(max_examples=500, deadline=None)
+def test_any_json_value_is_read_whole_whatever_tags_it_holds(value, more):
+    value = json.dumps([value, more, "</b> </think> <a> <b>"])
+    blocks = read_blocks(f"{T}<a>1</a><b>{value}</b>", ("think", "a", "b"))
+    assert blocks == {"think": "hm", "a": "1", "b": value}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<a>", "<a>x</a>", "</a>", "[", "{'a':", '"\\d"', "f(x=", "f'{a}'", " "]
+    + ["<b>", "<think>", "</think>", "<a></think>", "<think><a>", "<a></think><b>", '<a>["</a>']
+    + ['<a>[\\"</a>', '<a>["\\"</a>', '<a>[",\\"</a>', '<a>["a","</a>', "<a>[[1,", '<a>{"":', "\\/"]
+    + ["<a>```json", '"', '"\\', "True,", "[True,", "-1e5,", "<a> ", "</a><a>["],
 )
 def test_100_kb_of_anything_is_read_or_refused_in_50_ms(piece):
+    piece = piece.replace("a>", "question>").replace("b>", "tool_call_answer>")
     text = piece * (100_000 // len(piece))
-    for read in (lambda t: last_block(t, "a", any_case=True), parse_value, parse_python_calls):
+    both = lambda t: read_blocks(t, ("think", "question", "tool_call_answer"), any_case=True)
+    for read in (both, parse_value, parse_python_calls):
         for size in (len(text), 9_900):
             seconds = []
             for _ in range(3):
@@ -193,6 +406,85 @@ def test_required_is_found_beside_and_inside_parameters():
     assert Tool.from_json(beside) == Tool.from_json(inside) == Tool.from_json(flat)
 
 
+CITY = {"city": {"type": "string"}}
+SCHEMA = {"type": "object", "properties": CITY, "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"parameters": SCHEMA},
+        {"parameters": SCHEMA, "required": []},
+        {"parameters": SCHEMA, "required": None},
+        {"parameters": SCHEMA, "required": ["city"]},
+        {"parameters": CITY, "required": ["city", "city"]},
+        {"parameters": SCHEMA | {"required": []}, "required": ["city"]},
+        {"parameters": SCHEMA | {"additionalProperties": False, "$schema": "x", "title": "t"}},
+        {"parameters": SCHEMA | {"type": ["object", "null"]}},
+        {"parameters": {"properties": CITY, "required": ["city"]}},
+        {"parameters": {"type": "object", "required": ["city"], **CITY}},
+        {"input_schema": SCHEMA},
+        {"inputSchema": SCHEMA, "title": "F", "annotations": {"readOnlyHint": True}},
+        {"inputSchema": SCHEMA, "outputSchema": {"type": "object"}, "required": []},
+        {"input_schema": CITY, "required": ["city"]},
+    ],
+)
+def test_every_usual_form_of_a_tool_is_read(item):
+    tool = {"name": "f", "description": "d", **item}
+    for form in (tool, {"type": "function", **tool}, {"function": tool}):
+        assert Tool.from_json(form) == Tool("f", "d", CITY, ("city",))
+    assert to_tools([{"type": "function", "function": tool}]) == [Tool("f", "d", CITY, ("city",))]
+
+
+def test_required_beside_and_inside_are_joined():
+    both = {"name": "f", "parameters": {"properties": {"x": {}, "y": {}}, "required": ["y", "x"]}}
+    assert Tool.from_json(both | {"required": ["x"]}).required == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"type": "object"},
+        {"type": "object", "required": []},
+        {"type": "object", "properties": None},
+        {"type": "object", "properties": {}},
+        {"type": "object", "properties": []},
+        {"type": "object", "additionalProperties": False},
+        {"type": "object", "additionalProperties": True, "properties": None},
+        {"type": "object", "additionalProperties": {}},
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object", "title": "fArguments"},
+        {"type": "object", "description": "It takes nothing."},
+        {"type": "object", "$schema": "http://json-schema.org/draft-07/schema#"},
+        {"type": "object", "$defs": {"City": {"type": "string"}}, "$id": "f", "$comment": "none"},
+        {"type": "object", "definitions": {}, "default": {}, "examples": [{}], "nullable": True},
+        {"type": "object", "minProperties": 0, "maxProperties": 0, "x-order": 3},
+        {"type": "object", "patternProperties": {"^x": {}}, "unevaluatedProperties": False},
+        {"type": ["object", "null"], "title": "f"},
+        {"type": "OBJECT"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "additionalProperties": False},
+        {"additionalProperties": False},
+        {"properties": None},
+        {"properties": {}, "title": "f"},
+        {"required": []},
+    ],
+)
+def test_a_schema_may_be_without_properties(schema):
+    for form in ("parameters", "input_schema", "inputSchema"):
+        assert Tool.from_json({"name": "f", form: schema}) == Tool("f", "", {}, ())
+
+
+@pytest.mark.parametrize(
+    "name", ["title", "description", "$filter", "strict", "format", "properties"]
+)
+def test_arguments_may_be_called_like_keywords(name):
+    schema = {name: {"type": "string"}}
+    assert Tool.from_json({"name": "f", "parameters": schema}).parameters == schema
+    inside = {"type": "object", "properties": schema, "title": "f"}
+    assert Tool.from_json({"name": "f", "parameters": inside}).parameters == schema
+
+
 def test_an_argument_may_be_called_properties_or_required_or_type():
     schema = {"type": "string", "description": "which"}
     flat = {"properties": schema, "required": schema, "type": schema}
@@ -212,6 +504,10 @@ def test_an_argument_may_be_called_properties_or_required_or_type():
         '[{"name": "f", "parameters": [1]}]',
         '[{"name": "f", "parameters": null}]',
         '[{"name": "f"},]',
+        '[{"function": {}}]',
+        '[{"function": "f"}]',
+        '[{"type": "function", "function": {"parameters": {}}}]',
+        '[{"name": "f", "inputSchema": "city"}]',
     ],
 )
 def test_one_bad_tool_spoils_the_menu(text):

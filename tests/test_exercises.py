@@ -13,7 +13,7 @@ FOLDER = ROOT / "exercises"
 BODY = "    raise NotImplementedError\n"
 SOLUTIONS = {
     "ex1_format_reward": "rewards.r_fmt(draft)",
-    "ex2_value_grounding": "rewards.grounded(value, question)",
+    "ex2_value_grounding": "text_match.grounded(value, question)",
     "ex3_difficulty_reward": "rewards.r_diff(p, k)",
     "ex4_pass_rate": "curate.pass_rate(answers, gold)",
     "ex5_greedy_pairing": "rewards.r_acc(predicted, gold)",
