@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 from config import Config
 from plumbing import distributed, shared_prefix
 from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
-from plumbing.padding import left_pad, right_pad
+from plumbing.padding import right_pad
 from rollout import Rollout
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
@@ -72,36 +72,33 @@ def token_logprobs(
     model: PreTrainedModel, rollouts: list[Rollout], temperature: float, shared: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return log-probability, entropy (nats, no gradient) and mask of the tokens, all (R, C)."""
-    prompts = [r.prompt for r in rollouts]
     ids, mask = right_pad([r.completion for r in rollouts], model.device)  # (R, C)
     on_gpu = model.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-        if shared and shared_prefix.serves(model):
-            hidden = shared_prefix.hidden_states(model, prompts, ids, mask)
+        if shared and shared_prefix.serves(model, rollouts):
+            hidden = shared_prefix.hidden_states(model, rollouts)
         else:
-            hidden = hidden_states(model, prompts, ids, mask)  # (R, C, E)
+            hidden = hidden_states(model, rollouts)  # (M, E)
     head = model.get_output_embeddings()
     score_with = partial(score, head, temperature)
     tokens = max(1, CHUNK // head.weight.shape[0])
-    logps, entropy = in_chunks(score_with, tokens, hidden[mask], ids[mask])  # (M,)
+    logps, entropy = in_chunks(score_with, tokens, hidden, ids[mask])  # (M,)
     zeros = torch.zeros(mask.shape, device=model.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy), mask
 
 
-def hidden_states(
-    model: PreTrainedModel, prompts: list[list[int]], ids: Tensor, mask: Tensor
-) -> Tensor:
-    """Return the hidden states that predict each completion token, (R, C, E); one row each."""
-    prompt_ids, prompt_mask, _ = left_pad(prompts, model.device)  # (R, P)
-    both = torch.cat([prompt_mask, mask], 1)  # (R, P + C)
-    out = model.base_model(
-        input_ids=torch.cat([prompt_ids, ids], 1),
-        attention_mask=both,
-        position_ids=(both.cumsum(1) - 1).clamp(min=0),
-        use_cache=False,
-    )
-    first = prompt_ids.shape[1] - 1  # the prompt's last token predicts the first of the completion
-    return out.last_hidden_state[:, first:-1]
+def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
+    """Return the hidden states that predict the completion tokens, (M, E), row by row.
+
+    Padding is on the right: attention is causal, so no real token reads it and no mask is needed.
+    """
+    ids, _ = right_pad([r.prompt + r.completion for r in rollouts], model.device)
+    out = model.base_model(input_ids=ids, use_cache=False)
+    predicts = torch.zeros_like(ids, dtype=torch.bool)  # each token predicts the one after it
+    for row, r in enumerate(rollouts):
+        first = len(r.prompt) - 1
+        predicts[row, first : first + len(r.completion)] = True
+    return out.last_hidden_state[predicts]
 
 
 def score(
