@@ -30,17 +30,18 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from config import Config
 from plumbing import distributed, shared_prefix
-from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
+from plumbing.microbatch import in_chunks, micro_batches, retry_smaller, tokens_per_chunk
 from plumbing.padding import right_pad
+from plumbing.precision import autocast, training_model
 from rollout import Rollout
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
 CLIP = 0.2  # the ratio is clipped to 1 - CLIP and 1 + CLIP
-CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
 
 
 def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
@@ -56,10 +57,10 @@ def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
     if scale == "group":
         squares = centred.square().sum(1, keepdim=True)
         freedom = (scored.sum(1, keepdim=True) - 1).clamp(min=1)
-        A = centred / ((squares / freedom).sqrt() + EPS)  # GRPO
+        std = (squares / freedom).sqrt()  # (N, 1)
+        A = centred / (std + EPS)  # GRPO
     elif scale == "batch":
-        several = scored.sum() > 1  # one reward alone has no standard deviation
-        std = rewards[scored].std() if several else rewards.new_zeros(())
+        std = rewards[scored].std() if scored.sum() > 1 else 0.0  # one has no deviation
         A = centred / (std + EPS)
     elif scale == "none":
         A = centred
@@ -73,16 +74,15 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return log-probability, entropy (nats, no gradient) and mask of the tokens, all (R, C)."""
     ids, mask = right_pad([r.completion for r in rollouts], model.device)  # (R, C)
-    on_gpu = model.device.type == "cuda"
-    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+    with autocast(model):
         if shared and shared_prefix.serves(model, rollouts):
             hidden = shared_prefix.hidden_states(model, rollouts)
         else:
             hidden = hidden_states(model, rollouts)  # (M, E)
-    head = model.get_output_embeddings()
-    score_with = partial(score, head, temperature)
-    tokens = max(1, CHUNK // head.weight.shape[0])
-    logps, entropy = in_chunks(score_with, tokens, hidden, ids[mask])  # (M,)
+        head = model.get_output_embeddings()
+        score_with = partial(score, head, temperature)
+        size = tokens_per_chunk(head.weight)
+        logps, entropy = in_chunks(score_with, size, hidden, ids[mask])  # (M,)
     zeros = torch.zeros(mask.shape, device=model.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy), mask
 
@@ -93,12 +93,13 @@ def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
     Padding is on the right: attention is causal, so no real token reads it and no mask is needed.
     """
     ids, _ = right_pad([r.prompt + r.completion for r in rollouts], model.device)
-    out = model.base_model(input_ids=ids, use_cache=False)
-    predicts = torch.zeros_like(ids, dtype=torch.bool)  # each token predicts the one after it
-    for row, r in enumerate(rollouts):
-        first = len(r.prompt) - 1
-        predicts[row, first : first + len(r.completion)] = True
-    return out.last_hidden_state[predicts]
+    out = model.base_model(input_ids=ids, use_cache=False)  # (R, P + C, E)
+    hidden = []
+    for row, r in zip(out.last_hidden_state, rollouts):
+        first = len(r.prompt) - 1  # each token predicts the one after it
+        last = first + len(r.completion)
+        hidden.append(row[first:last])
+    return torch.cat(hidden)
 
 
 def score(
@@ -169,22 +170,23 @@ def add_gradient(
         if rollout.completion and (a != 0 or cfg.beta):
             used.append((rollout, a))
     sums = {"loss": 0.0, "kl": 0.0, "entropy": 0.0, "tokens": 0.0}
+    policy = training_model(model)
     for batch in micro_batches(model, used, micro_batch, idle=rollouts[0].prompt):
         part = [rollout for rollout, _ in batch]
         A = torch.tensor([a for _, a in batch], device=model.device)
         ref = None
-        logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
+        logps, entropy, mask = token_logprobs(policy, part, cfg.temperature)
         if reference is not None:
             with torch.no_grad():
                 ref, _, _ = token_logprobs(reference, part, cfg.temperature)
         per_token, kl = token_loss(logps, logps.detach(), ref, A, cfg)  # on policy: pi_old is pi
         loss = reduce(per_token, mask, cfg, len(rollouts), tokens)
         loss.backward()
-        sums["loss"] += loss.item()
-        sums["kl"] += kl[mask].sum().item()
-        sums["entropy"] += entropy.sum().item()
-        sums["tokens"] += mask.sum().item()
-    return sums
+        sums["loss"] += loss.detach()
+        sums["kl"] += (kl * mask).sum()
+        sums["entropy"] += entropy.sum()
+        sums["tokens"] += mask.sum()
+    return {name: float(value) for name, value in sums.items()}  # a GPU waits here, once
 
 
 def step(
@@ -229,7 +231,10 @@ def step(
 
 def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.optim.Optimizer:
     """Return AdamW over these weights; all of them decay."""
-    return torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False)
+    on_gpu = weights[0].is_cuda and not any(isinstance(w, DTensor) for w in weights)
+    return torch.optim.AdamW(
+        weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False, fused=on_gpu
+    )
 
 
 def learning_rate(cfg: Config, step: int, steps: int) -> float:

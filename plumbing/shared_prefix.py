@@ -33,27 +33,32 @@ def serves(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
     counted with the padding, (d) gradient checkpointing is on, which drops the cache, or (e) the
     layers are sharded, as they must then run equally often in each process.
     """
-    if "position_ids" not in _arguments(model) or not _cache_name(model):
+    if distributed.is_sharded(model):
         return False
-    width = max(len(r.prompt) for r in rollouts) + max(len(r.completion) for r in rollouts)
+    if "position_ids" not in arguments(model) or cache_name(model) is None:
+        return False
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        return False
+    prompt = max(len(r.prompt) for r in rollouts)
+    completion = max(len(r.completion) for r in rollouts)
     for layer in DynamicCache(config=model.config).layers:
         if type(layer) not in PLAIN_LAYERS:
             return False
-        if width > getattr(layer, "sliding_window", math.inf):
+        window = getattr(layer, "sliding_window", math.inf)
+        if window < prompt + completion:
             return False
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        return False
-    return not distributed.is_sharded(model)
+    return True
 
 
-def _arguments(model: PreTrainedModel) -> list[str]:
+def arguments(model: PreTrainedModel) -> list[str]:
+    """Return the names that the forward pass takes."""
     return list(inspect.signature(model.base_model.forward).parameters)
 
 
-def _cache_name(model: PreTrainedModel) -> str | None:
+def cache_name(model: PreTrainedModel) -> str | None:
     """Return what the forward pass calls its cache, which differs by version."""
     for name in ("cache", "past_key_values"):
-        if name in _arguments(model):
+        if name in arguments(model):
             return name
     return None
 
@@ -61,18 +66,22 @@ def _cache_name(model: PreTrainedModel) -> str | None:
 def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
     """Return the hidden states that predict the completion tokens, (M, E), row by row."""
     device = model.device
-    prompts = list(dict.fromkeys(tuple(r.prompt) for r in rollouts))
-    place = {prompt: n for n, prompt in enumerate(prompts)}
-    prompt_of = torch.tensor([place[tuple(r.prompt)] for r in rollouts], device=device)  # (R,)
-    prompt_ids, prompt_mask = right_pad([list(prompt) for prompt in prompts], device)  # (N, P)
+    place: dict[tuple, int] = {}  # prompt -> its row among the distinct ones
+    prompt_of = []
+    for r in rollouts:
+        n = place.setdefault(tuple(r.prompt), len(place))
+        prompt_of.append(n)
+    prompt_of = torch.tensor(prompt_of, device=device)  # (R,)
+    prompts, prompt_mask = right_pad([list(prompt) for prompt in place], device)  # (N, P)
     ids, mask = right_pad([r.completion for r in rollouts], device)  # (R, C)
     lengths = prompt_mask.sum(1)  # (N,)
 
     cache = DynamicCache(config=model.config)
-    forward = partial(model.base_model, use_cache=True, **{_cache_name(model): cache})
-    out = forward(input_ids=prompt_ids).last_hidden_state  # (N, P, E)
-    last = out[torch.arange(len(prompts), device=device), lengths - 1]  # (N, E)
-    hidden = last[prompt_of][:, None]  # (R, 1, E) predicts the first completion token
+    forward = partial(model.base_model, use_cache=True, **{cache_name(model): cache})
+    out = forward(input_ids=prompts).last_hidden_state  # (N, P, E)
+    rows = torch.arange(len(prompts), device=device)
+    last = out[rows, lengths - 1]  # (N, E) predicts the first completion token
+    hidden = last[prompt_of][:, None]  # (R, 1, E)
     if ids.shape[1] > 1:
         cache.batch_select_indices(prompt_of)  # the gradient flows back through the copies
         seen = torch.cat([prompt_mask[prompt_of], mask[:, :-1]], 1)  # (R, P + C - 1)

@@ -66,12 +66,10 @@ def test_in_the_update_no_row_of_a_mask_is_empty(shared, monkeypatch):
 
 @pytest.mark.parametrize("work", ["update", "prefill"])
 def test_memory_of_a_long_prompt_does_not_grow_with_its_square(work):
-    # With a mask the update had a tensor of 488 MB here; on a GPU without cuDNN one of 3.9 GB.
+    # With masks over prompts, the update had a tensor of 488 MB here.
     peaks = {}
-    for kv_heads in (2, 8):
-        model = random_model(
-            num_attention_heads=8, num_key_value_heads=kv_heads, num_hidden_layers=1
-        )
+    for kv_heads in (1, 4):
+        model = random_model(num_key_value_heads=kv_heads, num_hidden_layers=1)
         prompt = torch.randint(3, 64, (LONG,)).tolist()
         with Largest() as largest:
             if work == "update":
