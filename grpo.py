@@ -30,12 +30,11 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from config import Config
 from plumbing import distributed, shared_prefix
-from plumbing.microbatch import in_chunks, micro_batches, retry_smaller, tokens_per_chunk
+from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
 from plumbing.padding import right_pad
 from plumbing.precision import autocast, training_model
 from rollout import Rollout
@@ -81,8 +80,8 @@ def token_logprobs(
             hidden = hidden_states(model, rollouts)  # (M, E)
         head = model.get_output_embeddings()
         score_with = partial(score, head, temperature)
-        size = tokens_per_chunk(head.weight)
-        logps, entropy = in_chunks(score_with, size, hidden, ids[mask])  # (M,)
+        vocabulary = head.weight.shape[0]
+        logps, entropy = in_chunks(score_with, vocabulary, hidden, ids[mask])  # (M,)
     zeros = torch.zeros(mask.shape, device=model.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy), mask
 
@@ -216,6 +215,9 @@ def step(
     if finite:  # otherwise the step would spoil every weight
         optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
+    no_signal = (A == 0).all(1)  # (N,)
+    cut_off = [not r.finished for r in rollouts]
+    lengths = [len(r.completion) for r in rollouts]
     return {
         "reward": rewards.nanmean().item(),
         "loss": sums["loss"],
@@ -223,17 +225,20 @@ def step(
         "skipped": float(not finite),
         "entropy": sums["entropy"] / tokens,
         "kl": sums["kl"] / tokens,
-        "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
-        "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
-        "length": sum(len(r.completion) for r in rollouts) / len(rollouts),
+        "zero_advantage_groups": no_signal.float().mean().item(),
+        "truncated": sum(cut_off) / len(rollouts),
+        "length": sum(lengths) / len(rollouts),
     }
 
 
 def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.optim.Optimizer:
     """Return AdamW over these weights; all of them decay."""
-    on_gpu = weights[0].is_cuda and not any(isinstance(w, DTensor) for w in weights)
     return torch.optim.AdamW(
-        weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False, fused=on_gpu
+        weights,
+        cfg.lr,
+        weight_decay=cfg.weight_decay,
+        foreach=False,
+        fused=weights[0].is_cuda and cfg.shard == "off",
     )
 
 

@@ -94,19 +94,15 @@ def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -
         print(f"short of memory: --micro-batch is now {size}")
 
 
-def tokens_per_chunk(weight: Tensor) -> int:
-    """Return for how many tokens the logits are computed at once; weight (V, E) of the head."""
-    elements = CHUNKS.get(weight.device.type, CHUNK)
-    return max(1, elements // weight.shape[0])
-
-
 def in_chunks(
-    function: Callable[..., tuple[Tensor, ...]], size: int, *tensors: Tensor
+    function: Callable[..., tuple[Tensor, ...]], width: int, *tensors: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return function(*tensors), computed `size` rows at a time.
+    """Return function(*tensors), computed a few rows at a time if they make many numbers.
 
-    The backward pass computes each chunk again instead of keeping all of them.
+    `width` is how many numbers `function` makes of each row.  The backward pass computes every
+    chunk again instead of keeping all of them.
     """
+    size = max(1, CHUNKS.get(tensors[0].device.type, CHUNK) // width)
     if len(tensors[0]) <= size:
         return function(*tensors)
     pieces = [x.split(size) for x in tensors]
