@@ -35,12 +35,12 @@ from transformers import PreTrainedModel
 from config import Config
 from plumbing import distributed, shared_prefix
 from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
-from plumbing.padding import left_pad, right_pad
+from plumbing.padding import right_pad
+from plumbing.precision import autocast, training_model
 from rollout import Rollout
 
 EPS = 1e-4  # added to the standard deviation, as TRL does
 CLIP = 0.2  # the ratio is clipped to 1 - CLIP and 1 + CLIP
-CHUNK = 2**25  # elements of a chunk of logits, 128 MB in float32
 
 
 def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
@@ -56,10 +56,10 @@ def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
     if scale == "group":
         squares = centred.square().sum(1, keepdim=True)
         freedom = (scored.sum(1, keepdim=True) - 1).clamp(min=1)
-        A = centred / ((squares / freedom).sqrt() + EPS)  # GRPO
+        std = (squares / freedom).sqrt()  # (N, 1)
+        A = centred / (std + EPS)  # GRPO
     elif scale == "batch":
-        several = scored.sum() > 1  # one reward alone has no standard deviation
-        std = rewards[scored].std() if several else rewards.new_zeros(())
+        std = rewards[scored].std() if scored.sum() > 1 else 0.0  # one has no deviation
         A = centred / (std + EPS)
     elif scale == "none":
         A = centred
@@ -72,36 +72,33 @@ def token_logprobs(
     model: PreTrainedModel, rollouts: list[Rollout], temperature: float, shared: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return log-probability, entropy (nats, no gradient) and mask of the tokens, all (R, C)."""
-    prompts = [r.prompt for r in rollouts]
     ids, mask = right_pad([r.completion for r in rollouts], model.device)  # (R, C)
-    on_gpu = model.device.type == "cuda"
-    with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
-        if shared and shared_prefix.serves(model):
-            hidden = shared_prefix.hidden_states(model, prompts, ids, mask)
+    with autocast(model):
+        if shared and shared_prefix.serves(model, rollouts):
+            hidden = shared_prefix.hidden_states(model, rollouts)
         else:
-            hidden = hidden_states(model, prompts, ids, mask)  # (R, C, E)
-    head = model.get_output_embeddings()
-    score_with = partial(score, head, temperature)
-    tokens = max(1, CHUNK // head.weight.shape[0])
-    logps, entropy = in_chunks(score_with, tokens, hidden[mask], ids[mask])  # (M,)
+            hidden = hidden_states(model, rollouts)  # (M, E)
+        head = model.get_output_embeddings()
+        score_with = partial(score, head, temperature)
+        vocabulary = head.weight.shape[0]
+        logps, entropy = in_chunks(score_with, vocabulary, hidden, ids[mask])  # (M,)
     zeros = torch.zeros(mask.shape, device=model.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy), mask
 
 
-def hidden_states(
-    model: PreTrainedModel, prompts: list[list[int]], ids: Tensor, mask: Tensor
-) -> Tensor:
-    """Return the hidden states that predict each completion token, (R, C, E); one row each."""
-    prompt_ids, prompt_mask, _ = left_pad(prompts, model.device)  # (R, P)
-    both = torch.cat([prompt_mask, mask], 1)  # (R, P + C)
-    out = model.base_model(
-        input_ids=torch.cat([prompt_ids, ids], 1),
-        attention_mask=both,
-        position_ids=(both.cumsum(1) - 1).clamp(min=0),
-        use_cache=False,
-    )
-    first = prompt_ids.shape[1] - 1  # the prompt's last token predicts the first of the completion
-    return out.last_hidden_state[:, first:-1]
+def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
+    """Return the hidden states that predict the completion tokens, (M, E), row by row.
+
+    Padding is on the right: attention is causal, so no real token reads it and no mask is needed.
+    """
+    ids, _ = right_pad([r.prompt + r.completion for r in rollouts], model.device)
+    out = model.base_model(input_ids=ids, use_cache=False)  # (R, P + C, E)
+    hidden = []
+    for row, r in zip(out.last_hidden_state, rollouts):
+        first = len(r.prompt) - 1  # each token predicts the one after it
+        last = first + len(r.completion)
+        hidden.append(row[first:last])
+    return torch.cat(hidden)
 
 
 def score(
@@ -172,22 +169,23 @@ def add_gradient(
         if rollout.completion and (a != 0 or cfg.beta):
             used.append((rollout, a))
     sums = {"loss": 0.0, "kl": 0.0, "entropy": 0.0, "tokens": 0.0}
+    policy = training_model(model)
     for batch in micro_batches(model, used, micro_batch, idle=rollouts[0].prompt):
         part = [rollout for rollout, _ in batch]
         A = torch.tensor([a for _, a in batch], device=model.device)
         ref = None
-        logps, entropy, mask = token_logprobs(model, part, cfg.temperature)
+        logps, entropy, mask = token_logprobs(policy, part, cfg.temperature)
         if reference is not None:
             with torch.no_grad():
                 ref, _, _ = token_logprobs(reference, part, cfg.temperature)
         per_token, kl = token_loss(logps, logps.detach(), ref, A, cfg)  # on policy: pi_old is pi
         loss = reduce(per_token, mask, cfg, len(rollouts), tokens)
         loss.backward()
-        sums["loss"] += loss.item()
-        sums["kl"] += kl[mask].sum().item()
-        sums["entropy"] += entropy.sum().item()
-        sums["tokens"] += mask.sum().item()
-    return sums
+        sums["loss"] += loss.detach()
+        sums["kl"] += (kl * mask).sum()
+        sums["entropy"] += entropy.sum()
+        sums["tokens"] += mask.sum()
+    return {name: float(value) for name, value in sums.items()}  # a GPU waits here, once
 
 
 def step(
@@ -217,6 +215,9 @@ def step(
     if finite:  # otherwise the step would spoil every weight
         optimizer.step()  # GRPO
     tokens = max(sums["tokens"], 1.0)
+    no_signal = (A == 0).all(1)  # (N,)
+    cut_off = [not r.finished for r in rollouts]
+    lengths = [len(r.completion) for r in rollouts]
     return {
         "reward": rewards.nanmean().item(),
         "loss": sums["loss"],
@@ -224,15 +225,21 @@ def step(
         "skipped": float(not finite),
         "entropy": sums["entropy"] / tokens,
         "kl": sums["kl"] / tokens,
-        "zero_advantage_groups": (A == 0).all(1).float().mean().item(),
-        "truncated": sum(not r.finished for r in rollouts) / len(rollouts),
-        "length": sum(len(r.completion) for r in rollouts) / len(rollouts),
+        "zero_advantage_groups": no_signal.float().mean().item(),
+        "truncated": sum(cut_off) / len(rollouts),
+        "length": sum(lengths) / len(rollouts),
     }
 
 
 def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.optim.Optimizer:
     """Return AdamW over these weights; all of them decay."""
-    return torch.optim.AdamW(weights, cfg.lr, weight_decay=cfg.weight_decay, foreach=False)
+    return torch.optim.AdamW(
+        weights,
+        cfg.lr,
+        weight_decay=cfg.weight_decay,
+        foreach=False,
+        fused=weights[0].is_cuda and cfg.shard == "off",
+    )
 
 
 def learning_rate(cfg: Config, step: int, steps: int) -> float:

@@ -15,21 +15,65 @@ from rollout import Rollout
 
 T = TypeVar("T")
 Row = tuple[Rollout, float]  # a completion and its advantage
+BY_TOKENS = ("cuda",)  # devices whose micro-batches are cut by tokens; a CPU gains nothing
+CHUNKS = {"cuda": 2**27}  # elements of a chunk of logits: 512 MB in float32
+CHUNK = 2**25  # the same elsewhere
 FITS: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # what memory allowed before
 
 
 def micro_batches(
     model: PreTrainedModel, rows: list[Row], size: int, idle: list[int]
 ) -> list[list[Row]]:
-    """Cut this process's rows into micro-batches of at most `size` rows.
+    """Cut this process's rows into micro-batches.
 
-    Sharded layers need every process in every forward pass: one that has fewer micro-batches
-    continues with a row of no tokens, whose prompt is `idle`.
+    On a GPU each holds at most the tokens of `size` rows of the greatest length, elsewhere `size`
+    rows.  Sharded layers need every process in every forward pass: one that has fewer
+    micro-batches continues with a row of no tokens, whose prompt is `idle`.
     """
     mine = distributed.own([rollout.prompt for rollout, _ in rows])
     rows = [row for row, is_mine in zip(rows, mine) if is_mine]
-    nothing = (Rollout(idle, [], True), 0.0)
-    return distributed.in_step(model, list(batched(rows, size)), [nothing])
+    if model.device.type in BY_TOKENS:
+        batches = by_tokens(rows, size)
+    else:
+        batches = list(batched(rows, size))
+    no_tokens = (Rollout(idle, [], True), 0.0)
+    return distributed.in_step(model, batches, [no_tokens])
+
+
+def by_tokens(rows: list[Row], size: int) -> list[list[Row]]:
+    """Cut rows into micro-batches of about as many tokens each, padding included.
+
+    Rows of like length come together, and those of one prompt stay together, as they share it.
+    """
+    longest: dict[tuple, int] = {}  # prompt -> tokens of its longest row
+    for rollout, _ in rows:
+        prompt = tuple(rollout.prompt)
+        tokens = len(prompt) + len(rollout.completion)
+        longest[prompt] = max(longest.get(prompt, 0), tokens)
+
+    def order(row: Row) -> tuple:
+        rollout = row[0]
+        prompt = tuple(rollout.prompt)
+        return longest[prompt], prompt, len(rollout.completion)
+
+    budget = size * max(longest.values(), default=0)
+    batches: list[list[Row]] = []
+    batch: list[Row] = []
+    for row in sorted(rows, key=order):
+        if batch and padded_tokens([*batch, row]) > budget:
+            batches.append(batch)
+            batch = []
+        batch.append(row)
+    if batch:
+        batches.append(batch)
+    return batches
+
+
+def padded_tokens(rows: list[Row]) -> int:
+    """Return the tokens of a micro-batch, padding included."""
+    prompt = max(len(rollout.prompt) for rollout, _ in rows)
+    completion = max(len(rollout.completion) for rollout, _ in rows)
+    return len(rows) * (prompt + completion)
 
 
 def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -> T:
@@ -51,15 +95,19 @@ def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -
 
 
 def in_chunks(
-    function: Callable[..., tuple[Tensor, ...]], size: int, *tensors: Tensor
+    function: Callable[..., tuple[Tensor, ...]], width: int, *tensors: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return function(*tensors), computed `size` rows at a time.
+    """Return function(*tensors), computed a few rows at a time if they make many numbers.
 
-    The backward pass computes each chunk again instead of keeping all of them.
+    `width` is how many numbers `function` makes of each row.  The backward pass computes every
+    chunk again instead of keeping all of them.
     """
+    size = max(1, CHUNKS.get(tensors[0].device.type, CHUNK) // width)
     if len(tensors[0]) <= size:
         return function(*tensors)
-    parts = []
-    for chunk in zip(*[x.split(size) for x in tensors]):
-        parts.append(checkpoint(function, *chunk, use_reentrant=False))
-    return tuple(torch.cat(column) for column in zip(*parts))
+    pieces = [x.split(size) for x in tensors]
+    results = []
+    for chunk in zip(*pieces):
+        result = checkpoint(function, *chunk, use_reentrant=False)
+        results.append(result)
+    return tuple(torch.cat(parts) for parts in zip(*results))

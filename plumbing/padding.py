@@ -9,9 +9,15 @@ from torch import Tensor
 def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Pad on the left.  Return ids, mask (True: a real token) and positions, all (N, P)."""
     width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
-    lengths = torch.tensor([len(p) for p in prompts], device=device)
-    positions = torch.arange(width, device=device) - (width - lengths)[:, None]
+    rows = []
+    starts = []
+    for prompt in prompts:
+        start = width - len(prompt)
+        rows.append([0] * start + prompt)
+        starts.append(start)
+    ids = torch.tensor(rows, device=device)
+    columns = torch.arange(width, device=device)
+    positions = columns - torch.tensor(starts, device=device)[:, None]
     return ids, positions >= 0, positions.clamp(min=0)
 
 
@@ -22,10 +28,14 @@ def right_pad(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tens
     [[5, 6], [7, 0]]
     """
     width = max(map(len, rows))
-    padded = [row + [0] * (width - len(row)) for row in rows]
+    padded = []
+    ends = []
+    for row in rows:
+        padded.append(row + [0] * (width - len(row)))
+        ends.append(len(row))
     ids = torch.tensor(padded, dtype=torch.long, device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    mask = torch.arange(width, device=device) < lengths[:, None]
+    columns = torch.arange(width, device=device)
+    mask = columns < torch.tensor(ends, device=device)[:, None]
     return ids, mask
 
 

@@ -21,7 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from config import Config
 from errors import UnusableModel
-from plumbing import distributed
+from plumbing import distributed, precision
 from plumbing.chat import (
     END_THINK,
     TRIAL,
@@ -43,17 +43,6 @@ UNFINISHED = (
     "No completion of a batch has met an end token ({ends}).  If a larger --max-new-tokens changes "
     "nothing, name the model's end token as eos_token in its tokenizer_config.json."
 )
-
-
-def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """Cast the weights in place and return the model.
-
-    Buffers stay float32, as `from_pretrained` leaves them: rotary frequencies in bfloat16 would
-    make it another model.
-    """
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    return model
 
 
 def learned_positions(model: PreTrainedModel) -> float:
@@ -108,14 +97,12 @@ class Player:
         self.chat.prompt(TRIAL)  # a broken template fails now, not after hours
         self.sampler = SAMPLERS[sampler]
         self.rows = rows
-        self.copy: PreTrainedModel | None = None  # see sampling_model
-        self.dtype = torch.bfloat16 if self.model.device.type == "cuda" else torch.float32
         self.positions = learned_positions(self.model)
         self.eos_ids = self.find_eos_ids(name)
         # Nothing else is taken over: a penalty would sample what is not trained on.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos_ids)
         if frozen:  # a model that is not trained needs no float32 weights
-            cast_weights(self.model, self.dtype)
+            precision.cast_weights(self.model, precision.dtype_for(self.model.device))
 
     def find_eos_ids(self, name: str) -> list[int]:
         """Return all ids that end a completion: those that the files name, and the template's."""
@@ -192,18 +179,8 @@ class Player:
             )
 
     def sampling_model(self) -> PreTrainedModel:
-        """Return the model that samples: on a GPU a bfloat16 copy, updated from the weights."""
-        if self.copy is None:
-            if self.dtype == self.model.dtype:
-                return self.model
-            self.copy = self.whole_copy()
-        for sampled, trained in zip(self.copy.parameters(), self.model.parameters()):
-            sampled.copy_(whole(trained.detach()))
-        return self.copy
-
-    def whole_copy(self) -> PreTrainedModel:
-        """Return a copy of the model in the sampling dtype, without gradients."""
-        return cast_weights(copy.deepcopy(self.model), self.dtype).requires_grad_(False)
+        """Return the model that samples: on a GPU a bfloat16 copy with the present weights."""
+        return precision.sampling_model(self.model)
 
     def digit_logits(self, chats: Iterable[Chat]) -> torch.Tensor:
         """Return the logits of "1" to "5" as the answer's first token, (N, 5).
@@ -250,8 +227,10 @@ class Player:
         reference = None
         if cfg.beta:
             reference = copy.deepcopy(self.model).requires_grad_(False)
+            if cfg.shard == "off":
+                precision.cast_weights(reference, precision.dtype_for(self.model.device))
         if cfg.shard == "on":
-            self.copy = self.whole_copy()
+            precision.keep_copy(self.model, gradients=False)
             distributed.shard(self.model)
             if reference is not None:
                 distributed.shard(reference)

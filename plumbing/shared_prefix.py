@@ -1,12 +1,16 @@
 """The update's forward pass with each distinct prompt computed once.
 
 The G completions of a prompt continue on its keys and values, and the gradient flows back through
-them, so a prompt costs one forward and one backward pass instead of G.
+them, so a prompt costs one forward and one backward pass instead of G.  Prompts and completions
+are padded on the right: a causal pass over prompts then needs no mask, and no row of the mask over
+prompts and completions is empty.
 
-Shapes: N distinct prompts, R rows, P prompt width, C completion width, E hidden size.
+Shapes: N distinct prompts, R rows, P prompt width, C completion width, M completion tokens,
+E hidden size.
 """
 
 import inspect
+import math
 from functools import partial
 
 import torch
@@ -15,50 +19,74 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from plumbing import distributed
-from plumbing.padding import left_pad
+from plumbing.padding import right_pad
+from rollout import Rollout
 
 PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers more
 
 
-def serves(model: PreTrainedModel) -> bool:
-    """Return whether the completions of this model may continue on the cache of a prompt.
+def serves(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
+    """Return whether these completions may continue on the caches of their prompts.
 
-    Not if (a) the forward pass takes no positions or no cache, (b) layers remember more than keys
-    and values, (c) gradient checkpointing, which drops the cache, is on, or (d) the layers are
-    sharded, as they must then run equally often in each process.
+    Not if (a) the forward pass takes no positions or no cache, (b) a layer remembers more than keys
+    and values, (c) a layer sees only a window that is shorter than the rows, whose tokens are
+    counted with the padding, (d) gradient checkpointing is on, which drops the cache, or (e) the
+    layers are sharded, as they must then run equally often in each process.
     """
-    takes = inspect.signature(model.base_model.forward).parameters
-    if "position_ids" not in takes or not _cache_argument(model):
+    if distributed.is_sharded(model):
         return False
-    if any(type(x) not in PLAIN_LAYERS for x in DynamicCache(config=model.config).layers):
+    if "position_ids" not in arguments(model) or cache_name(model) is None:
         return False
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         return False
-    return not distributed.is_sharded(model)
+    prompt = max(len(r.prompt) for r in rollouts)
+    completion = max(len(r.completion) for r in rollouts)
+    for layer in DynamicCache(config=model.config).layers:
+        if type(layer) not in PLAIN_LAYERS:
+            return False
+        window = getattr(layer, "sliding_window", math.inf)
+        if window < prompt + completion:
+            return False
+    return True
 
 
-def _cache_argument(model: PreTrainedModel) -> str:
-    """Return the forward pass's name for its cache, which differs by version; "" if it has none."""
-    takes = inspect.signature(model.base_model.forward).parameters
-    names = [name for name in ("cache", "past_key_values") if name in takes]
-    return names[0] if names else ""
+def arguments(model: PreTrainedModel) -> list[str]:
+    """Return the names that the forward pass takes."""
+    return list(inspect.signature(model.base_model.forward).parameters)
 
 
-def hidden_states(
-    model: PreTrainedModel, prompts: list[list[int]], ids: Tensor, mask: Tensor
-) -> Tensor:
-    """Return the hidden states that predict each completion token, (R, C, E)."""
-    place = {prompt: n for n, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-    of_row = torch.tensor([place[tuple(p)] for p in prompts], device=model.device)  # (R,)
-    prompt_ids, prompt_mask, positions = left_pad([list(p) for p in place], model.device)  # (N, P)
+def cache_name(model: PreTrainedModel) -> str | None:
+    """Return what the forward pass calls its cache, which differs by version."""
+    for name in ("cache", "past_key_values"):
+        if name in arguments(model):
+            return name
+    return None
+
+
+def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
+    """Return the hidden states that predict the completion tokens, (M, E), row by row."""
+    device = model.device
+    place: dict[tuple, int] = {}  # prompt -> its row among the distinct ones
+    prompt_of = []
+    for r in rollouts:
+        n = place.setdefault(tuple(r.prompt), len(place))
+        prompt_of.append(n)
+    prompt_of = torch.tensor(prompt_of, device=device)  # (R,)
+    prompts, prompt_mask = right_pad([list(prompt) for prompt in place], device)  # (N, P)
+    ids, mask = right_pad([r.completion for r in rollouts], device)  # (R, C)
+    lengths = prompt_mask.sum(1)  # (N,)
+
     cache = DynamicCache(config=model.config)
-    forward = partial(model.base_model, use_cache=True, **{_cache_argument(model): cache})
-    out = forward(input_ids=prompt_ids, attention_mask=prompt_mask, position_ids=positions)
-    first = out.last_hidden_state[of_row, -1:]  # (R, 1, E) predicts the first completion token
-    if ids.shape[1] == 1:
-        return first
-    cache.batch_select_indices(of_row)  # the gradient flows back through the copies
-    both = torch.cat([prompt_mask[of_row], mask], 1)[:, :-1]  # (R, P + C - 1)
-    positions = (both.cumsum(1) - 1)[:, prompt_ids.shape[1] :]  # (R, C - 1)
-    rest = forward(input_ids=ids[:, :-1], attention_mask=both, position_ids=positions)
-    return torch.cat([first, rest.last_hidden_state], 1)
+    forward = partial(model.base_model, use_cache=True, **{cache_name(model): cache})
+    out = forward(input_ids=prompts).last_hidden_state  # (N, P, E)
+    rows = torch.arange(len(prompts), device=device)
+    last = out[rows, lengths - 1]  # (N, E) predicts the first completion token
+    hidden = last[prompt_of][:, None]  # (R, 1, E)
+    if ids.shape[1] > 1:
+        cache.batch_select_indices(prompt_of)  # the gradient flows back through the copies
+        seen = torch.cat([prompt_mask[prompt_of], mask[:, :-1]], 1)  # (R, P + C - 1)
+        steps = torch.arange(ids.shape[1] - 1, device=device)
+        positions = lengths[prompt_of][:, None] + steps  # (R, C - 1)
+        rest = forward(input_ids=ids[:, :-1], attention_mask=seen, position_ids=positions)
+        hidden = torch.cat([hidden, rest.last_hidden_state], 1)  # (R, C, E)
+    return hidden[mask]

@@ -1,11 +1,14 @@
 """GRPO: hand-computed examples, and the numbers of TRL's GRPOTrainer on one fixed problem."""
 
 import copy
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import ORACLE, random_model
 from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -13,6 +16,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 import grpo
 from config import Config
 from grpo import advantages, learning_rate
+from plumbing import microbatch, precision, shared_prefix
+from plumbing.player import Player
 from rollout import Rollout
 
 SPEC = json.loads((ORACLE / "trl_grpo.json").read_text())
@@ -244,6 +249,38 @@ def test_shared_and_plain_forward_give_the_same_gradient_on_ragged_rows():
         assert (shared[name] - plain[name]).norm() <= 1e-5 * plain[name].norm(), name
 
 
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+HEADS = SMALL | {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
+FAMILIES = {  # name -> its configuration, whether a prompt is shared
+    "GPT2": ({"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 64}, True),
+    "Bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 2, "vocab_size": 64}, False),
+    "Falcon": (SMALL | {"num_attention_heads": 2, "alibi": True}, True),
+    "Mistral": (HEADS | {"sliding_window": 4}, False),
+    "Gemma3Text": (HEADS | {"head_dim": 16, "sliding_window": 4}, False),
+    "Mamba": (SMALL | {"state_size": 4}, False),
+    "Rwkv": (SMALL | {"attention_hidden_size": 32, "context_length": 64}, False),
+    "RecurrentGemma": (HEADS | {"lru_width": 32, "num_hidden_layers": 3}, False),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ragged_rows_of_any_family_have_the_log_probabilities_of_each_row_alone(family):
+    settings, shared = FAMILIES[family]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**settings)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    of = {(5, 6, 7, 8, 9, 10): ([9, 2], [8, 30, 31, 2]), (5,): ([9, 9, 9], [2])}
+    rollouts = [Rollout(list(prompt), c, True) for prompt, some in of.items() for c in some]
+    assert shared_prefix.serves(model, rollouts) == shared
+    with torch.no_grad():
+        hidden, head = grpo.hidden_states, model.get_output_embeddings()
+        found = grpo.token_logprobs(model, rollouts, 1.0)[0]
+        for row, r in zip(found, rollouts):
+            logps = head(hidden(model, [r])).log_softmax(-1)
+            alone = logps.gather(1, torch.tensor(r.completion)[:, None])[:, 0]
+            assert (row[: len(alone)] - alone).abs().max() < 1e-5
+
+
 def test_after_one_step_at_the_papers_rate_nearly_every_weight_has_changed():
     # In bfloat16 a step of 1e-6 would be rounded away; the master weights are float32.
     model, cfg = random_model(), Config(beta=0.0)
@@ -258,19 +295,94 @@ def test_after_one_step_at_the_papers_rate_nearly_every_weight_has_changed():
     assert cfg.lr == 1e-6 and changed > 0.99 * total > 0
 
 
-def test_in_autocast_the_update_is_nearly_the_same_and_its_log_softmax_float32(monkeypatch):
+def gradient_of(model):
+    return torch.cat([p.grad.flatten().double() for p in model.parameters()])
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """The CPU computes in bfloat16 and cuts micro-batches by tokens."""
+    monkeypatch.setitem(precision.DTYPES, "cpu", torch.bfloat16)
+    monkeypatch.setattr(microbatch, "BY_TOKENS", ("cpu",))
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Groups of tiny's own answers to prompts of different lengths."""
+    player = Player("tiny")
+    chats = [[{"role": "user", "content": "Hello" + " there" * n}] for n in (1, 3, 20)]
+    rollouts = player.sample(chats, 4, 40, 1.0, seed=0)
+    return player.model, rollouts, torch.randn(12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+def test_in_bfloat16_the_gradient_is_nearly_that_of_float32(sampled, like_a_gpu, beta, monkeypatch):
+    trained, rollouts, A = sampled
+    reference = random_model(vocab_size=trained.config.vocab_size, seed=1) if beta else None
+    found, cfg = [], Config(beta=beta)
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setitem(precision.DTYPES, "cpu", dtype)
+        model = copy.deepcopy(trained)
+        grpo.add_gradient(model, rollouts, A, cfg, reference, micro_batch=5)
+        assert all(p.grad.dtype == p.dtype == torch.float32 for p in model.parameters())
+        found.append(gradient_of(model))
+    cosine = torch.nn.functional.cosine_similarity(*found, 0).item()
+    print(f"cosine of the gradients in bfloat16 and float32, beta {beta}: {cosine:.5f}")
+    assert 0.995 <= cosine < 1
+
+
+def test_any_split_and_either_way_give_the_gradient_of_float32(sampled, monkeypatch):
+    trained, rollouts, A = sampled
+    found = []
+    for size, cut in ((12, ()), (5, ()), (5, ("cpu",)), (1, ("cpu",))):
+        monkeypatch.setattr(microbatch, "BY_TOKENS", cut)
+        model = copy.deepcopy(trained)
+        grpo.add_gradient(model, rollouts, A, Config(beta=0.0), None, size)
+        found.append(gradient_of(model))
+    for other in found[1:]:
+        assert torch.nn.functional.cosine_similarity(found[0], other, 0) > 1 - 1e-6
+        assert (other - found[0]).norm() < 1e-5 * found[0].norm()
+
+
+def test_the_bfloat16_copy_follows_the_weights_and_keeps_nothing_back(like_a_gpu):
+    model, cfg = random_model(), Config(beta=0.0, lr=0.1)
     rollouts = [Rollout([5, 6], [9, 11, 2], True), Rollout([5, 6], [8, 2], True)]
-    cfg, found, on = Config(beta=0.0), [], torch.autocast
-    for enabled in (False, True):  # as on a GPU
-        monkeypatch.setattr(torch, "autocast", lambda *_, **__: on("cpu", torch.bfloat16, enabled))
-        model = random_model()
-        logps = grpo.token_logprobs(model, rollouts, 1.0)[0]
-        assert logps.dtype == torch.float32
-        grpo.add_gradient(model, rollouts, torch.tensor([1.0, -1.0]), cfg)
-        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
-    exact, rounded = found
-    assert rounded.dtype == torch.float32
-    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+    optimizer = torch.optim.SGD(model.parameters(), cfg.lr)
+    addresses = [p.data_ptr() for p in precision.sampling_model(model).parameters()]
+    for _ in range(2):
+        grpo.step(model, optimizer, rollouts, torch.tensor([[1.0, 0.0]]), cfg)
+        policy = precision.sampling_model(model)
+        for low, high in zip(policy.parameters(), model.parameters()):
+            assert low.grad is None and torch.equal(low, high.bfloat16())
+    assert [p.data_ptr() for p in policy.parameters()] == addresses  # a CUDA graph reads them
+    assert grpo.token_logprobs(policy, rollouts, 1.0)[0].dtype == torch.float32
+    next(policy.parameters()).grad = torch.ones_like(next(policy.parameters()))  # left over
+    assert next(precision.training_model(model).parameters()).grad is None
+    gone = weakref.ref(policy)
+    del policy, model, optimizer, low, high
+    gc.collect()
+    assert gone() is None
+
+
+def test_float32_weights_without_a_copy_compute_in_the_dtype_of_the_device(like_a_gpu):
+    rollouts = [Rollout([5, 6], [9, 11, 2], True), Rollout([5, 6], [8, 2], True)]
+    model, copied = random_model(), precision.cast_weights(random_model(), torch.bfloat16)
+    logps = grpo.token_logprobs(model, rollouts, 1.0)[0]  # as where layers are sharded
+    assert logps.dtype == torch.float32
+    assert torch.allclose(logps, grpo.token_logprobs(copied, rollouts, 1.0)[0], atol=0.1)
+
+
+def test_micro_batches_by_tokens_hold_like_lengths_and_whole_groups():
+    prompts = {3: 10, 4: 30, 5: 10}  # token -> length
+    rows = [
+        (Rollout([p] * n, [9] * c, True), 1.0) for p, n in prompts.items() for c in (20, 1, 4, 6)
+    ]
+    cut = microbatch.by_tokens(rows, 4)
+    assert sorted(map(id, sum(cut, []))) == sorted(map(id, rows))
+    assert [len(batch) for batch in cut] == [6, 4, 2]  # 200 tokens at most: 6 * 30, 4 * 50, 2 * 50
+    assert [batch[0][0].prompt[0] for batch in cut] == [3, 5, 4]
+    assert all(microbatch.padded_tokens(batch) <= 4 * 50 for batch in cut)
+    assert microbatch.by_tokens([], 4) == []
 
 
 def test_a_kl_without_a_reference_is_refused(model):
@@ -282,7 +394,7 @@ def test_a_kl_without_a_reference_is_refused(model):
 def test_chunking_the_vocabulary_changes_nothing(model, monkeypatch):
     rollouts = [Rollout([5, 6], [9, 11, 2], True), Rollout([7], [10, 2], True)]
     whole = grpo.token_logprobs(model, rollouts, 1.0)[0]
-    monkeypatch.setattr(grpo, "CHUNK", 128)  # two tokens a chunk
+    monkeypatch.setattr(microbatch, "CHUNK", 128)  # two tokens per chunk
     assert torch.allclose(whole, grpo.token_logprobs(model, rollouts, 1.0)[0], atol=1e-6)
 
 

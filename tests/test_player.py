@@ -11,7 +11,7 @@ from conftest import ROOT, random_model
 from safetensors.torch import load_file, save_file
 
 from errors import UnusableModel, UsageError
-from plumbing import chat, distributed, loading, player
+from plumbing import chat, distributed, loading, player, precision
 from plumbing.player import Player
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -238,10 +238,10 @@ def test_a_batch_in_which_nothing_has_finished_is_reported_once(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
+def test_in_another_precision_a_copy_speaks_that_follows_the_weights(monkeypatch):
     p = Player("tiny")
     assert p.sampling_model() is p.model
-    p.dtype = torch.bfloat16  # as on a GPU
+    monkeypatch.setitem(precision.DTYPES, "cpu", torch.bfloat16)  # as on a GPU
     assert len(p.sample([HELLO], 2, 4, 1.0)) == 2 and p.sampling_model().dtype == torch.bfloat16
     with torch.no_grad():
         p.model.get_input_embeddings().weight.zero_()
@@ -250,7 +250,7 @@ def test_in_another_precision_a_copy_speaks_that_follows_the_weights():
 
 
 def test_in_another_precision_positions_keep_theirs():
-    model = player.cast_weights(random_model(), torch.bfloat16)
+    model = precision.cast_weights(random_model(), torch.bfloat16)
     assert model.dtype == torch.bfloat16
     assert {b.dtype for b in model.buffers()} == {torch.float32}  # as from_pretrained leaves them
 

@@ -1,0 +1,37 @@
+"""Causal attention within left-padded prompts, without a mask.
+
+A mask takes P x P numbers per prompt, and on a GPU it sends grouped-query attention to a kernel
+that takes H x P x P.  So the padding is rotated to the end of each row: there no real token reads
+it, every row has something to attend to, and plain causal attention, which needs no mask, is right.
+
+Shapes: N prompts, P prompt width, H heads, K key/value heads, D head size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float) -> Tensor:
+    """Return attention within each prompt, (N, H, P, D); what it holds at padding has no meaning.
+
+    query (N, H, P, D), key and value (N, K, P, D), padding (N,): tokens of padding on the left.
+    """
+    padding = padding[:, None]
+    out = F.scaled_dot_product_attention(
+        rotate(query, padding),
+        rotate(key, padding),
+        rotate(value, padding),
+        is_causal=True,
+        scale=scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return rotate(out, -padding)
+
+
+def rotate(x: Tensor, places: Tensor) -> Tensor:
+    """Rotate each row of (N, H, P, D) to the left along P, by `places` (N, 1)."""
+    width = x.shape[2]
+    columns = torch.arange(width, device=x.device)
+    source = (columns + places) % width  # (N, P)
+    return x.take_along_dim(source[:, None, :, None], 2)

@@ -1,0 +1,92 @@
+"""Float32 weights that learn, and their bfloat16 copy that computes on a GPU.
+
+In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
+and the update's forward and backward passes use one bfloat16 copy of them, cast once per step; its
+gradients are added up in float32 where they belong, on the float32 weights.  On other devices, and
+for weights that need no gradient, the model computes for itself.
+
+Sharded layers are not copied for the update: there autocast takes the copy's place.
+"""
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from plumbing import distributed
+
+DTYPES = {"cuda": torch.bfloat16}  # in which a device computes, if not in float32
+COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary()
+
+
+def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Cast the weights in place and return the model.
+
+    Buffers stay float32, as `from_pretrained` leaves them: rotary frequencies in bfloat16 would
+    make it another model.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
+
+
+def dtype_for(device: torch.device) -> torch.dtype:
+    """Return the dtype in which models compute on this device."""
+    return DTYPES.get(device.type, torch.float32)
+
+
+def sampling_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that samples for this one, whole and with its present weights."""
+    if model not in COPIES:
+        if model.dtype == dtype_for(model.device):
+            return model
+        keep_copy(model)
+    with torch.no_grad():
+        for copied, weight in zip(COPIES[model].parameters(), model.parameters()):
+            copied.copy_(distributed.whole(weight.detach()))
+    return COPIES[model]
+
+
+def training_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model whose backward pass adds to the gradients of this one."""
+    if distributed.is_sharded(model):
+        return model
+    policy = sampling_model(model)
+    if policy is not model:
+        policy.zero_grad()  # a backward pass that ran out of memory may have left something
+    return policy
+
+
+def keep_copy(model: PreTrainedModel, gradients: bool = True) -> None:
+    """Make the copy that computes; call it, without gradients, before a model is sharded."""
+    copied = cast_weights(copy.deepcopy(model), dtype_for(model.device))
+    copied.requires_grad_(gradients)
+    if gradients:
+        for weight, master in zip(copied.parameters(), model.parameters()):
+            weight.register_post_accumulate_grad_hook(add_to(master))
+    COPIES[model] = copied
+
+
+def add_to(master: torch.nn.Parameter) -> Callable[[Tensor], None]:
+    """Return a hook that moves a weight's gradient to the float32 weight, and frees it."""
+
+    def move(weight: Tensor) -> None:
+        if master.grad is None:
+            master.grad = weight.grad.to(master.dtype)
+        else:
+            master.grad.add_(weight.grad)
+        weight.grad = None
+
+    return move
+
+
+def autocast(model: PreTrainedModel) -> AbstractContextManager:
+    """Return a context in which float32 weights compute in the dtype of their device."""
+    dtype = dtype_for(model.device)
+    if model.dtype == dtype:
+        return nullcontext()
+    return torch.autocast(model.device.type, dtype)
