@@ -23,7 +23,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,14 @@ def load_heldout(path: str, limit: int | None) -> dict[str, list[Task]]:
         note(f"No benchmark is prepared: {PREPARE}. tiny's own tasks follow; they are none.")
         path = "tiny"
     benchmarks = defaultdict(list)
-    for name, item, task in read_benchmarks(heldout_file(path)):
-        if has_own_rule(name, item):
-            if not wanted:
-                note(f"{name} is left out: `python -m evals` applies BFCL's own rule to it.")
-        elif not wanted or wanted.match(task.id):
-            benchmarks[name].append(task)
+    reader = TaskReader()
+    for file in task_files(heldout_file(path)):
+        for name, item, task in read_jsonl(file, partial(reader.read, file)):
+            if has_own_rule(name, item):
+                if not wanted:
+                    note(f"{name} is left out: `python -m evals` applies BFCL's own rule to it.")
+            elif not wanted or wanted.match(task.id):
+                benchmarks[name].append(task)
     if not benchmarks:
         raise UsageError(f"{path}: no task for exact match. Name another file; {PREPARE}.")
     return {name: draw(tasks, name, limit) for name, tasks in benchmarks.items()}
@@ -78,28 +80,20 @@ def heldout_file(name: str) -> Path:
     return ROOT / "tiny" / "heldout.jsonl" if name == "tiny" else Path(name)
 
 
-def read_benchmarks(path: Path) -> Iterator[tuple[str, dict, Task]]:
-    """Yield benchmark, line and task of each line in a JSONL file, or in all of a folder."""
+def task_files(path: Path) -> list[Path]:
+    """Return a JSONL file, or all of a folder; raise UsageError if there is none."""
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     if not files or not path.exists():
         raise UsageError(f"{path}: no JSONL file of tasks. Name one, or a folder; {PREPARE}.")
-    reader = TaskReader()
-    for file in files:
-        for item, task in read_jsonl(file, reader.read_pair):
-            yield str(item.get("benchmark") or file.stem), item, task
-
-
-def has_own_rule(benchmark: str, item: dict) -> bool:
-    """Whether BFCL's rule judges a line, not exact match."""
-    return benchmark.startswith("bfcl") or "accept" in item
+    return files
 
 
 def load_tasks(path: Path) -> list[Task]:
     """Return the tasks of a JSONL file; raise UsageError naming file and line."""
-    pairs = read_jsonl(path, TaskReader().read_pair)
-    if not pairs:
+    lines = read_jsonl(path, partial(TaskReader().read, path))
+    if not lines:
         raise UsageError(f"{path}: no task in it. The head of eval.py shows the form.")
-    return [task for _, task in pairs]
+    return [task for _, _, task in lines]
 
 
 class TaskReader:
@@ -108,14 +102,20 @@ class TaskReader:
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
-    def read_pair(self, item: Any) -> tuple[dict, Task]:
-        """Return a line and the task in it; raise `Malformed` with what is wrong."""
+    def read(self, file: Path, item: Any) -> tuple[str, dict, Task]:
+        """Return benchmark, line and task of a line; raise `Malformed` with what is wrong."""
         task = Task.from_json(item)
         id = read_id(item)
         if id in self.seen:
             raise Malformed(f"a second line with the id {id}")
         self.seen.add(id)
-        return item, task
+        benchmark = item.get("benchmark") or file.stem
+        return str(benchmark), item, task
+
+
+def has_own_rule(benchmark: str, item: dict) -> bool:
+    """Whether BFCL's rule judges a line, not exact match."""
+    return benchmark.startswith("bfcl") or "accept" in item
 
 
 def read_id(item: Any) -> str:
