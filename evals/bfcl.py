@@ -1,6 +1,6 @@
 """BFCL's own spelling of calls, and its own rule for when they are right.  Pure: no model.
 
-Source: the package bfcl-eval, its AST checker; verdicts agree with it on 3,008 fixed inputs.
+Source: the AST checker of the package bfcl-eval; verdicts agree with it on 3,008 fixed inputs.
 
 The call {"name": "get_weather", "arguments": {"city": "Paris", "days": 3}} in that spelling:
     [get_weather(city="Paris", days=3)]
@@ -13,11 +13,13 @@ from typing import Any
 from ast_match import UNREADABLE, Call, Tool, check_size, plain, syntax_tree
 from errors import Malformed
 
+Accepted = dict[str, list]  # argument -> its accepted values; "" among them: may be left out
 TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
+IGNORED = re.compile(r"[ ,./\-_*^]")  # characters that do not count in text
 
 
 def parse_python_calls(text: str) -> list[Call]:
-    """Calls in Python's syntax, parsed and never evaluated.  Raises `Malformed`.
+    """Read calls in Python's syntax, without evaluating them.  Raises `Malformed`.
 
     >>> parse_python_calls("[f(x=-1), a.g(y=['b', None])]")
     [Call(name='f', arguments={'x': -1}), Call(name='a.g', arguments={'y': ['b', None]})]
@@ -31,80 +33,166 @@ def parse_python_calls(text: str) -> list[Call]:
     for node in ast.walk(body):
         if isinstance(node, ast.Constant) and node.value is ...:
             node.value = "..."  # what BFCL reads
-    return [_python_call(node) for node in getattr(body, "elts", [body])]
+    nodes = getattr(body, "elts", [body])
+    return [_python_call(node) for node in nodes]
 
 
 def _python_call(node: ast.expr) -> Call:
-    func, name = getattr(node, "func", None), ""
-    while isinstance(func, ast.Attribute):
-        func, name = func.value, f".{func.attr}{name}"
-    if not isinstance(func, ast.Name):
+    """Read one call whose arguments all have a name."""
+    function = getattr(node, "func", None)
+    name = ""
+    while isinstance(function, ast.Attribute):
+        name = f".{function.attr}{name}"
+        function = function.value
+    if not isinstance(function, ast.Name):
         raise Malformed("not a call of a name")
-    names = [keyword.arg for keyword in node.keywords]
-    if node.args or None in names or len(set(names)) < len(names):
+    arguments = {}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in arguments:
+            raise Malformed("an argument has no name, or one twice")
+        try:
+            value = ast.literal_eval(keyword.value)
+        except UNREADABLE:
+            raise Malformed("a value is not a literal") from None
+        arguments[keyword.arg] = plain(value)
+    if node.args:
         raise Malformed("an argument has no name, or one twice")
-    try:
-        values = [ast.literal_eval(keyword.value) for keyword in node.keywords]
-    except UNREADABLE:
-        raise Malformed("a value is not a literal") from None
-    return Call(func.id + name, dict(zip(names, map(plain, values))))
+    return Call(function.id + name, arguments)
 
 
 def bfcl_match(
-    predicted: list[Call], gold: list[Call], accept: list[dict[str, list]], tools: list[Tool]
+    predicted: list[Call], gold: list[Call], accept: list[Accepted], tools: list[Tool]
 ) -> bool:
-    """BFCL's rule: each gold call in turn takes the first unused prediction that fits.
+    """Whether the predicted calls are right: each gold call takes the first unused one that fits.
 
-    `accept` has the accepted values of each argument of each gold call; "" means: may be left out.
+    `accept` has the accepted values of each gold call.
     """
-    menu, unused = {tool.name: tool for tool in tools}, list(predicted)
+    menu = {tool.name: tool for tool in tools}
+    unused = list(predicted)
     for call, accepted in zip(gold, accept):
-        fits = (c for c in unused if c.name == call.name and _fits(c, menu[c.name], accepted))
-        if (taken := next(fits, None)) is None:
+        for candidate in unused:
+            if candidate.name == call.name and _fits(candidate, menu[call.name], accepted):
+                unused.remove(candidate)
+                break
+        else:
             return False
-        unused.remove(taken)
     return not unused
 
 
-def _fits(call: Call, tool: Tool, accepted: dict[str, list]) -> bool:
-    given = call.arguments
-    return (
-        set(tool.required) <= given.keys() <= tool.parameters.keys() & accepted.keys()
-        and all(name in given or "" in values for name, values in accepted.items())
-        and all(_value(given[n], tool.parameters[n], accepted[n]) for n in given)
-    )
-
-
-def _value(value: Any, schema: dict, accepted: list) -> bool:
-    kind, first = TYPES.get(schema.get("type"), str), _first_type(accepted)
-    if not (kind is type(value) is (first or kind)):  # also a type that only `accept` knows
-        return type(value) in (kind, first, int if kind is float else kind) and value in accepted
-    if kind is dict:
-        return any(_dict(value, a) for a in accepted)
-    if kind is not list:
-        return _loose(value) in map(_loose, accepted)
-    item = TYPES.get((schema.get("items") or {}).get("type"), str)
-    if all(a != "" and {*map(type, value)} - {item, _first_type(a)} for a in accepted):
+def _fits(call: Call, tool: Tool, accepted: Accepted) -> bool:
+    """Whether a call has all the arguments it needs and each value is accepted."""
+    given = call.arguments.keys()
+    if not given >= set(tool.required):
         return False
-    if item is dict:
-        return any(len(value) == len(a) and all(map(_dict, value, a)) for a in accepted)
-    return [*map(_loose, value)] in ([*map(_loose, a)] for a in accepted)
+    for name, values in accepted.items():
+        if name not in given and "" not in values:
+            return False
+    return all(argument_fits(name, call, tool, accepted) for name in given)
+
+
+def argument_fits(name: str, call: Call, tool: Tool, accepted: Accepted) -> bool:
+    """Whether one argument of a call is known and its value accepted."""
+    if name not in tool.parameters or name not in accepted:
+        return False
+    return _value_fits(call.arguments[name], tool.parameters[name], accepted[name])
+
+
+def _value_fits(value: Any, schema: dict, accepted: list) -> bool:
+    """Whether a value has the declared type and is one of the accepted ones."""
+    kind = TYPES.get(schema.get("type"), str)
+    first = _first_type(accepted)
+    if type(value) is not kind or first not in (kind, None):
+        allowed = {kind, first, int if kind is float else kind}
+        return type(value) in allowed and value in accepted
+    if kind is dict:
+        return any(_dict_fits(value, other) for other in accepted)
+    if kind is list:
+        return _list_fits(value, schema, accepted)
+    return _loose(value) in [_loose(other) for other in accepted]
+
+
+def _list_fits(value: list, schema: dict, accepted: list) -> bool:
+    """Whether a list has items of the declared type and is one of the accepted ones."""
+    items = schema.get("items") or {}
+    kind = TYPES.get(items.get("type"), str)
+    types = {type(item) for item in value}
+    if not any(other == "" or types <= {kind, _first_type(other)} for other in accepted):
+        return False
+    for other in accepted:
+        if kind is dict:
+            if len(value) == len(other) and all(map(_dict_fits, value, other)):
+                return True
+        elif [_loose(item) for item in value] == [_loose(item) for item in other]:
+            return True
+    return False
+
+
+def _dict_fits(value: Any, accepted: Any) -> bool:
+    """Whether each key of an object is known and each value one of that key's accepted ones."""
+    if type(value) is not dict or type(accepted) is not dict:
+        return False
+    if not value.keys() <= accepted.keys():
+        return False
+    for key, values in accepted.items():
+        if not isinstance(values, list):
+            return False
+        if key in value:
+            fits = _loose(value[key]) in [_loose(other) for other in values]
+        else:
+            fits = "" in values
+        if not fits:
+            return False
+    return True
 
 
 def _first_type(accepted: list) -> type | None:
-    return next((type(a) for a in accepted if a != ""), None)
+    """Return the type of the first accepted value that is not ""."""
+    for value in accepted:
+        if value != "":
+            return type(value)
+    return None
 
 
-def _dict(value: Any, accepted: Any) -> bool:
-    return (
-        type(value) is type(accepted) is dict
-        and value.keys() <= accepted.keys()
-        and all(
-            isinstance(a, list) and (_loose(value[k]) in map(_loose, a) if k in value else "" in a)
-            for k, a in accepted.items()
-        )
-    )
+def _loose(value: Any) -> Any:
+    """Return text without case and the characters that do not count; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    return IGNORED.sub("", value).lower().replace("'", '"')
 
 
-def _loose(x: Any) -> Any:
-    return re.sub(r"[ ,./\-_*^]", "", x).lower().replace("'", '"') if isinstance(x, str) else x
+def check_accept(accept: Any, calls: list[Call], tools: list[Tool]) -> None:
+    """Raise `Malformed` if the rule cannot judge these gold calls."""
+    entries = accept if isinstance(accept, list) else []
+    if len(entries) != len(calls) or not all(isinstance(entry, dict) for entry in entries):
+        raise Malformed("'accept' needs {argument: [values]} for each gold call")
+    menu = {tool.name: tool for tool in tools}
+    for call, entry in zip(calls, entries):
+        for schema in menu[call.name].parameters.values():
+            _check_type(schema)
+            if schema.get("items") is not None:
+                _check_type(schema["items"])
+        for name, values in entry.items():
+            if not isinstance(values, list):
+                raise Malformed(f"'accept' has no list of values for {name}")
+            schema = menu[call.name].parameters.get(name, {})
+            for value in values:
+                _check_accepted(name, value, schema)
+
+
+def _check_type(schema: Any) -> None:
+    """Raise `Malformed` unless a schema is an object with at most one type."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("type", ""), str):
+        raise Malformed("BFCL's rule needs schemas of one type each, and `items` alike")
+
+
+def _check_accepted(name: str, value: Any, schema: dict) -> None:
+    """Raise `Malformed` if an accepted value cannot be one of its schema."""
+    kind = schema.get("type")
+    objects = [value] if kind == "object" else []
+    if kind == "array":
+        if not isinstance(value, (list, str)):
+            raise Malformed(f"'accept' has a value for {name} that is no list")
+        objects = value
+    for item in objects:
+        if isinstance(item, dict) and not all(isinstance(v, list) for v in item.values()):
+            raise Malformed(f"'accept' has an object for {name} without lists of values")

@@ -1,11 +1,11 @@
-"""Scores: errors, shares, intervals, tests, and the tables."""
+"""Scores: errors, shares, McNemar's test, and the tables."""
 
 import pytest
 
 from ast_match import Call, Tool
-from evals import score
-from evals.score import Case, verdict
-from plumbing import intervals
+from evals import tables
+from evals.cases import Case
+from evals.score import verdict
 
 TOOLS = [
     Tool("book", "", {"guests": {"type": "integer"}, "who": {"type": "string"}}, ("guests",)),
@@ -92,41 +92,27 @@ def test_calls_of_one_tool_are_compared_with_the_gold_call_that_they_fit():
     assert verdict(both, both.calls[::-1]).shares["value"] == (3, 3)
 
 
-def test_the_wilson_interval_stays_inside_0_and_1():
-    assert intervals.wilson(0, 10)[0] == pytest.approx(0, abs=1e-9)
-    assert intervals.wilson(10, 10)[1] == pytest.approx(1)
-    low, high = intervals.wilson(5, 10)
-    assert (round(low, 4), round(high, 4)) == (0.2366, 0.7634)
-
-
-def test_the_paired_difference_counts_only_tasks_that_changed():
-    base = [True] * 50 + [False] * 50
-    mean, low, high = intervals.paired_difference(base, [True] * 60 + [False] * 40)
-    assert mean == pytest.approx(0.1) and 0.03 < low < 0.1 < high < 0.17
-    assert intervals.paired_difference(base, base) == (0, 0, 0)
-
-
 def test_mcnemars_p_is_the_probability_of_a_split_as_uneven_by_fair_coins():
-    assert score.mcnemar(0, 0) == 1 == score.mcnemar(7, 7)
-    assert score.mcnemar(0, 10) == pytest.approx(2 / 2**10) == score.mcnemar(10, 0)
-    assert score.mcnemar(900, 2000) < 1e-90  # no overflow
+    assert tables.mcnemar(0, 0) == 1 == tables.mcnemar(7, 7)
+    assert tables.mcnemar(0, 10) == pytest.approx(2 / 2**10) == tables.mcnemar(10, 0)
+    assert tables.mcnemar(900, 2000) < 1e-90  # no overflow
 
 
 def test_the_macro_average_stands_beside_the_papers_and_shows_where_those_are_not_means():
-    text = score.beside_the_paper(dict(zip(score.FIVE, (10, 20, 30, 40, 50))))
+    text = tables.beside_the_paper(dict(zip(tables.FIVE, (10, 20, 30, 40, 50))))
     assert "this run" in text and "30.00" in text.splitlines()[1]
-    rows = {name: row for name, row in zip(score.TABLE_1, text.splitlines()[2:])}
+    rows = {name: row for name, row in zip(tables.TABLE_1, text.splitlines()[2:])}
     assert rows["1.5B after Tool-R0"].split()[-2:] == ["47.29", "47.84"]
     assert rows["0.5B after Tool-R0"].split()[-2:] == ["31.09", "30.57"]
     assert rows["Qwen2.5-1.5B-Instruct"].split()[-2:] == ["24.85", "24.85"]
-    assert score.beside_the_paper({"heldout": 50.0}) == ""
-    assert score.beside_the_paper({"snips": 50.0}).splitlines()[1].split()[-2:] == ["-", "-"]
+    assert tables.beside_the_paper({"heldout": 50.0}) == ""
+    assert tables.beside_the_paper({"snips": 50.0}).splitlines()[1].split()[-2:] == ["-", "-"]
 
 
 def test_a_comparison_has_a_row_for_each_benchmark_and_one_for_all():
     cases = [case(*ONE, id=str(i), benchmark="xy"[i % 2]) for i in range(40)]
     some = {str(i): ONE if i % 2 else [] for i in range(40)}
-    rows = score.comparison(cases, dict.fromkeys(some, ONE), some).splitlines()[1:]
+    rows = tables.comparison(cases, dict.fromkeys(some, ONE), some).splitlines()[1:]
     assert [row.split()[0] for row in rows] == ["x", "y", "all"]
     assert "+100.0  [+100.0, +100.0]" in rows[0] and rows[0].split()[-3:] == ["20", "0", "1.91e-06"]
     assert "+0.0" in rows[1] and rows[1].endswith("1")

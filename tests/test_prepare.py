@@ -17,6 +17,7 @@ from conftest import ROOT, SHARED
 
 sys.path.insert(0, str(ROOT / "evals"))
 import prepare
+import sources
 
 SOURCES = Path(os.environ.get("TOOLR0_SOURCES", "not-set"))
 SLOTS = json.loads((ROOT / "evals" / "snips_words.json").read_text("utf-8"))
@@ -306,7 +307,7 @@ def origin(monkeypatch):
     listing = "".join(f"{digests[f'data/x/{n}.txt']}  {n}.txt\n" for n in (1, 2))
     group = hashlib.sha256(listing.encode()).hexdigest()
     table = f"fake some/repo 1234\ndata/*\n{digests['data/a.json']} a.json\n{group} x/*.txt\n"
-    monkeypatch.setattr(prepare, "TABLE", table)
+    monkeypatch.setattr(sources, "TABLE", table)
     monkeypatch.setattr(prepare, "BENCHMARKS", {"fake": lambda files: iter(files.values())})
     return contents
 
@@ -333,7 +334,7 @@ def run(monkeypatch, *arguments):
 @pytest.mark.parametrize("name", ["some+repo", "some/repo"])
 def test_a_folder_is_read_as_a_copy(origin, tmp_path, name):
     write_tree(tmp_path / name, {**origin, "data/x/other.md": b"not in the table"})
-    files = prepare.official_files("fake", tmp_path, network=False)
+    files = sources.official_files("fake", tmp_path, network=False)
     assert files == {path: content.decode() for path, content in origin.items()}
 
 
@@ -348,12 +349,12 @@ def test_a_clone_is_read_at_the_pinned_commit(origin, tmp_path, monkeypatch, bar
     work = tmp_path / ("work" if bare else "some+repo")
     write_tree(work, origin)
     git("init", "-q"), git("add", "."), git("commit", "-qm", "one")
-    monkeypatch.setattr(prepare, "TABLE", prepare.TABLE.replace("1234", git("rev-parse", "HEAD")))
+    monkeypatch.setattr(sources, "TABLE", sources.TABLE.replace("1234", git("rev-parse", "HEAD")))
     (work / "data/a.json").write_bytes(b"later")
     git("commit", "-qam", "two")
     if bare:
         git("clone", "-q", "--bare", ".", str(tmp_path / "some+repo"))
-    files = prepare.official_files("fake", tmp_path, network=False)
+    files = sources.official_files("fake", tmp_path, network=False)
     assert files == {path: content.decode() for path, content in origin.items()}
 
 
@@ -362,7 +363,7 @@ def test_the_archive_is_downloaded_converted_and_counted(origin, tmp_path, monke
         assert url == "https://codeload.github.com/some/repo/zip/1234"
         Path(target).write_bytes(as_zip(origin))
 
-    monkeypatch.setattr(prepare.urllib.request, "urlretrieve", retrieve)
+    monkeypatch.setattr(sources.urllib.request, "urlretrieve", retrieve)
     run(monkeypatch, "--out", tmp_path / "new" / "data", "--only", "fake")
     out = capsys.readouterr().out
     assert out.count("downloading") == 1
@@ -385,7 +386,7 @@ def test_without_a_network_one_line_names_the_file_and_the_other_way(
     def retrieve(url, target):
         raise urllib.error.URLError("no route")
 
-    monkeypatch.setattr(prepare.urllib.request, "urlretrieve", retrieve)
+    monkeypatch.setattr(sources.urllib.request, "urlretrieve", retrieve)
     line = fails(capsys, monkeypatch, "--out", tmp_path / "data")
     assert all(word in line for word in ("data/a.json", "some/repo", "no route", "--source DIR"))
     assert not list((tmp_path / "data").iterdir())
@@ -413,7 +414,7 @@ def test_a_failing_pip_is_one_line_too(tmp_path, monkeypatch, capsys):
     def failing(command, **_):
         raise subprocess.CalledProcessError(1, command, stderr=b"retry\nERROR: no such package\n")
 
-    monkeypatch.setattr(prepare.subprocess, "run", failing)
+    monkeypatch.setattr(sources.subprocess, "run", failing)
     line = fails(capsys, monkeypatch, "--only", "bfcl_live", "--out", tmp_path)
     assert "BFCL_v4_*.json" in line and "ERROR: no such package" in line
 
@@ -422,14 +423,14 @@ def test_a_failing_pip_is_one_line_too(tmp_path, monkeypatch, capsys):
 
 
 def readme_counts():
-    """Benchmark -> number of cases kept and dropped, from the table in benchmarks/README.md."""
+    """Benchmark -> number of cases kept and dropped, from the table in evals/README.md."""
     rows = re.findall(r"^\| `(\w+)` \|.*?\| ([\d,]+) \| ([\d,]+) \|", README, re.M)
     return {name: tuple(int(n.replace(",", "")) for n in counts) for name, *counts in rows}
 
 
 def test_the_readme_names_every_benchmark_origin_and_version():
     assert list(readme_counts()) == list(prepare.BENCHMARKS)
-    for file in prepare.table():
+    for file in sources.table():
         assert file.origin in README and file.version[:7] in README
 
 
