@@ -1,0 +1,28 @@
+"""How a command ends: one line on the standard error and an exit code, never a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from errors import EmptyPhase, Malformed, UsageError
+
+
+def run_command(name: str, work: Callable[[], int | None]) -> int:
+    """Do the work of the command `name` and return its exit code.
+
+    The code is that of the work (None: 0), or 2: bad input; 3: a phase had nothing to learn from;
+    130: Ctrl-C; 141: the reader of the output has ended.
+    """
+    try:
+        code = work() or 0
+        sys.stdout.flush()  # a closed pipe must show here, not when Python ends
+        return code
+    except BrokenPipeError:  # piped into `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print(f"\n{name}: stopped", file=sys.stderr)
+        return 130
+    except (Malformed, UsageError, OSError, EmptyPhase) as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 3 if isinstance(error, EmptyPhase) else 2
