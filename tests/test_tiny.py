@@ -49,7 +49,10 @@ def test_the_held_out_tasks_are_clean_and_varied():
     assert {len(t.calls) for t in TASKS} == {1, 2}
     for t in TASKS:
         assert (
-            structural_reason(t, Spec(t.domain, "", len(t.tools), len(t.calls)), Config()) is None
+            structural_reason(
+                t, Spec(t.domain, "single_turn", len(t.tools), len(t.calls)), Config()
+            )
+            is None
         ), t.id
 
 
