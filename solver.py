@@ -16,7 +16,7 @@ One raw completion, and the command that asks a trained Solver:
     [{"name": "get_weather", "arguments": {"city": "Paris"}}]
     </tool_call_answer>
 
-    python solver.py --tools tools.json "Will it rain in Paris?"
+    python -m scripts.ask --tools tools.json "Will it rain in Paris?"
 """
 
 import json

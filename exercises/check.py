@@ -1,22 +1,15 @@
-"""What the exercises share: Python finds the project, and a reader's function is compared with it.
-
-The solution of an exercise is the project's own function, so nothing stands here twice.  Import
-this first: it puts the project's folder on the path.
-"""
+"""Compare a reader's function with the project's own, which is the solution of an exercise."""
 
 import copy
 import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NoReturn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoReturn:
-    """Print "right" and leave with exit code 0, or print the first input that differs: code 1.
+    """Print "right" and exit with code 0, or print the first input that differs: code 1.
 
     Each of the inputs is a tuple of arguments for both functions.
     """
@@ -40,14 +33,14 @@ def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoRetur
 
 
 def plain(value: Any) -> Any:
-    """A tensor, an array, a tuple or a list as a list of plain values; any other value as it is."""
+    """Return a tensor, an array, a tuple or a list as a list of plain values."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    return list(map(plain, value)) if isinstance(value, (list, tuple)) else value
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def same(got: Any, want: Any) -> bool:
-    """Equal, numbers up to the last digits of float32."""
+    """Whether two plain values are equal, numbers up to the last digits of float32."""
     if isinstance(want, list):
         return isinstance(got, list) and len(got) == len(want) and all(map(same, got, want))
     if isinstance(want, float) and isinstance(got, (int, float)):
@@ -56,7 +49,7 @@ def same(got: Any, want: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """A plain value as it is shown to the reader."""
+    """Write a plain value for the reader."""
     if isinstance(value, list):
         return f"[{', '.join(map(text, value))}]"
     return f"{value:.6g}" if isinstance(value, float) else repr(value)

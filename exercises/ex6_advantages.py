@@ -6,10 +6,10 @@ judged against its own group:
     A_i = (r_i - mean(r)) / (std(r) + 1e-4)
 
 Why the mean: a reward of 1.5 says little by itself.  Where the others earned 2 it was bad, where
-they earned 1 it was good; the group's mean takes the place of a second model that would guess what
-a prompt is worth.  Why the std: prompts whose rewards are close together then count as much as
-those whose rewards are far apart.  Why the 1e-4: where all rewards are equal the std is 0; the
-advantage is then 0 too, and the group teaches nothing.
+they earned 1 it was good; the group's mean replaces a second model that would guess what a prompt
+is worth.  Why the std: prompts whose rewards are close together then count as much as those whose
+rewards are far apart.  Why the 1e-4: if all rewards are equal the std is 0; the advantage is then
+0 too, and the group teaches nothing.
 
 The std is the unbiased one, which divides by G - 1.
 
@@ -22,29 +22,22 @@ first has advantage 1 / .8166 = 1.2246.
 Hint: compute in float64, `rewards.double()`, and return `.float()`.  In float32 the mean of eight
 times 1.9 is not 1.9, and the tiny difference is divided by little more than 1e-4.
 
-    python exercises/ex6_advantages.py
+    python -m exercises.ex6_advantages
 """
 
 import torch
-from check import check  # first: it lets Python find the project
 
 import grpo
+from exercises.check import check
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """The advantages of N groups of G completions.  (N, G) -> (N, G)"""
+    """Return the advantages of N groups of G completions.  (N, G) -> (N, G)"""
     raise NotImplementedError
 
 
 if __name__ == "__main__":
     rng = torch.Generator().manual_seed(0)
-    check(
-        advantages,
-        grpo.advantages,
-        [
-            (torch.tensor([[2.0, 1.0, 1.0, 0.0]]),),
-            (torch.tensor([[0.0, 1.0], [3.0, 1.0]]),),
-            (torch.full((2, 8), 1.9),),
-            *((torch.randint(0, 20, (n, 8), generator=rng) / 10,) for n in range(1, 20)),
-        ],
-    )
+    cases = [torch.tensor([[2.0, 1.0, 1.0, 0.0]]), torch.full((2, 8), 1.9)]
+    cases += [torch.randint(0, 20, (n, 8), generator=rng) / 10 for n in range(1, 20)]
+    check(advantages, grpo.advantages, [(case,) for case in cases])

@@ -49,7 +49,7 @@ Made by commit {commit} with {versions}.  Settings:
 USE = {
     "solver": """Ask it for calls:
 
-    python solver.py --model FOLDER --tools tools.json "question"
+    python -m scripts.ask --model FOLDER --tools tools.json "question"
 
 Share of the held-out tasks that it answers right as a whole:""",
     "generator": "It writes tasks.  The Solver of this iteration learned from them:",

@@ -1,61 +1,156 @@
-"""The command `python solver.py`: a question and a menu in, the calls of a trained Solver out.
+"""Ask a trained Solver: a question and a menu of tools in, its calls out as JSON.
 
-    python solver.py --model runs/tiny/iter3/solver --tools tools.json "Will it rain in Paris?"
+    python -m scripts.ask --tools tools.json "Will it rain in Paris?"
+    python -m scripts.ask --tools tools.json       # one question per line, until Ctrl-D
 
-The menu, tools.json: [{"name": "get_weather", "parameters": {"city": {"type": "string"}}}]
-Exit code 1: the answer has no call; 2 and one line that says where and what to do: bad input.
-Tools in OpenAI's form, {"type": "function", "function": {...}}, are read, too.
+Without --model the Solver under runs/ that was trained last answers, with the prompt that it was
+trained with.  The menu, tools.json; OpenAI's form {"type": "function", "function": {...}} is read
+as well:
+
+    [{"name": "get_weather", "parameters": {"city": {"type": "string"}}, "required": ["city"]}]
+
+Warnings and raw answers go to the standard error.  Exit code 1: the answer has no call; 2: bad
+input.
 """
 
+import argparse
 import json
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import solver
-from ast_match import Tool, plain, to_tools
-from errors import Malformed, UnusableModel
+from ast_match import Call, Tool, plain, to_tools
+from errors import Malformed, UsageError
 from generator import Task
+from plumbing.cli import read_config
+from plumbing.command import run_command
 from plumbing.player import Player
+from template import Template
+
+
+def newest_solver() -> str:
+    """Return the folder of the Solver under runs/ that was trained last, else "tiny"."""
+    found = {}
+    for path in Path("runs").glob("*/iter*/solver/config.json"):
+        found[path.stat().st_mtime] = str(path.parent)
+    if not found:
+        say("no trained Solver under runs/: tiny, the untrained base model, answers")
+        return "tiny"
+    newest = found[max(found)]
+    say(f"{newest} answers")
+    return newest
+
+
+def prompt_of(model: str) -> str:
+    """Return the name of the prompt that a Solver in a run folder was trained with."""
+    config = Path(model).parent.parent / "config.json"
+    return read_config(config).get("solver_prompt", "bank") if config.exists() else "bank"
 
 
 def read_menu(path: str) -> list[Tool]:
-    """The tools in a JSON file, however many.  Raises `Malformed` naming the file."""
+    """Return the tools in a JSON file.  Raises UsageError with what is wrong with it."""
     try:
         menu = plain(json.loads(Path(path).read_text(encoding="utf-8-sig")))
-        if isinstance(menu, list):
-            menu = [x["function"] if isinstance(x, dict) and "function" in x else x for x in menu]
+        if menu == []:
+            raise Malformed("the list is empty")
         return to_tools(menu)
-    except (ValueError, RecursionError) as error:  # Malformed and UnicodeDecodeError among them
-        why = error if isinstance(error, Malformed) else f"not JSON ({error})"
-        raise Malformed(f"{path}: {why}. Write it as `solver.py --help` shows.") from None
+    except FileNotFoundError:
+        why = "there is no such file"
+    except OSError as error:
+        why = f"it cannot be read ({error.strerror})"
+    except Malformed as error:
+        why = str(error)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        why = f"not JSON ({error})"
+    raise UsageError(f"--tools {path}: {why}. `python -m scripts.ask --help` shows the form.")
 
 
-def main() -> None:
-    """Print the calls that answer one question, as JSON; see the head of this file."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("question")
-    parser.add_argument("--model", required=True, help="folder of a trained Solver, or a hub name")
+def doubts(calls: list[Call], menu: list[Tool]) -> list[str]:
+    """Return what the menu does not allow in these calls, a sentence each.
+
+    >>> doubts([Call("f", {"x": 1})], [Tool("f", "", {"y": {}}, ("y",))])
+    ['f has no argument x', 'f lacks the required argument y']
+    """
+    tools = {tool.name: tool for tool in menu}
+    found = []
+    for call in calls:
+        tool = tools.get(call.name)
+        if tool is None:
+            found.append(f"{call.name} is not in the menu")
+            continue
+        for name in call.arguments:
+            if name not in tool.parameters:
+                found.append(f"{call.name} has no argument {name}")
+        for name in tool.required:
+            if name not in call.arguments:
+                found.append(f"{call.name} lacks the required argument {name}")
+    return found
+
+
+def answer(
+    player: Player, template: Template, task: Task, max_new_tokens: int, show_raw: bool
+) -> bool:
+    """Print the calls that answer a task's question; return whether there are any."""
+    (rollout,) = player.sample([solver.prompt(task, template)], 1, max_new_tokens, 0.0, 0)
+    text = player.text(rollout)
+    found = solver.parse(text)
+    if show_raw or not found.calls:
+        say(text)
+    if not rollout.finished:
+        say(f"the answer was cut off at {max_new_tokens} tokens: raise --max-new-tokens")
+    if not found.calls:
+        say(f"no call: {found.reason}")
+        return False
+    print(json.dumps([call.to_json() for call in found.calls], ensure_ascii=False), flush=True)
+    for doubt in doubts(found.calls, task.tools):
+        say(f"warning: {doubt}")
+    return True
+
+
+def typed_questions() -> Iterator[str]:
+    """Yield the questions that are typed, until Ctrl-D."""
+    sign = "> " if sys.stdin.isatty() else ""
+    with suppress(EOFError):
+        while True:
+            line = input(sign).strip()
+            if line:
+                yield line
+
+
+def say(text: str) -> None:
+    """Print to the standard error: the standard output has calls alone."""
+    print(text, file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Answer one question, or all that are typed; see the head of this file."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("ask", description=__doc__, formatter_class=raw)
+    parser.add_argument("question", nargs="?", help="default: ask for one after the other")
     parser.add_argument("--tools", required=True, help="JSON file with the menu")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
-    parser.add_argument(
-        "--prompt",
-        default="short",
-        help="the wording it was trained with",
-    )
-    a = parser.parse_args()
+    parser.add_argument("--model", help="folder or hub name; default: trained last, else tiny")
+    parser.add_argument("--prompt", help="bank, placeholders or a file; default: the run's")
+    parser.add_argument("--raw", action="store_true", help="print the raw answer, too")
+    parser.add_argument("--max-new-tokens", type=int, default=320)
+    parser.add_argument("--device", default="", help="default: the fastest there is")
+    a = parser.parse_args(argv)
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
-    try:
-        tools, question = read_menu(a.tools), plain(a.question)
-        player = Player(a.model, a.device, a.sampler, frozen=True)
-        chats = [solver.prompt(Task("", question, tools, []))]
-        text = player.text(player.sample(chats, 1, a.max_new_tokens, temperature=0)[0])
-    except (Malformed, OSError, UnusableModel) as error:
-        parser.exit(2, f"solver.py: error: {error}\n")
-    answer = solver.parse(text)
-    if not answer.calls:
-        sys.exit(f"no call: {answer.reason}")
-    print(json.dumps([call.to_json() for call in answer.calls]))
+
+    def work() -> int:
+        menu = read_menu(a.tools)
+        model = a.model or newest_solver()
+        template = solver.template_of(a.prompt or prompt_of(model))
+        player = Player(model, a.device, frozen=True)
+        for question in [a.question] if a.question else typed_questions():
+            task = Task("", plain(question), menu, [])
+            answered = answer(player, template, task, a.max_new_tokens, a.raw)
+        return 1 if a.question and not answered else 0
+
+    return run_command("ask", work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

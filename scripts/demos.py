@@ -1,223 +1,175 @@
-"""What each file of the core does, shown in a few lines: `python rewards.py --demo`.
+"""Show what one file of the core does, in a few lines.
 
-Nothing here is part of the method.  One function a file, in the README's order.  Each imports what
-it needs itself, so that a demo starts as fast as its file.
+python -m scripts.demos rewards
+python -m scripts.demos                # the names
 """
 
+import json
+import math
 import sys
 
-COMPLETION = """<think>
-The request needs get_forecast with city and days.
-</think>
-<question>
-Will it rain in Oslo in the next 3 days?
-</question>
-<available_tools>
-[{"name": "get_forecast", "description": "The weather to come.", "parameters": {"city": {"type":
-"string"}, "days": {"type": "integer"}}, "required": ["city", "days"]}, {"name": "get_time",
-"description": "The local time.", "parameters": {"city": {"type": "string"}}, "required": ["city"]}]
-</available_tools>
+import torch
+
+import curate
+import eval
+import generator
+import grpo
+import guards
+import rewards
+import rollout
+import solver
+from ast_match import exact_match, parse_value, to_calls
+from config import Config
+from errors import Malformed, UsageError
+from generator import Draft, Spec
+from plumbing.command import run_command
+from plumbing.player import ROOT, Player
+from text_match import grounded, same_value
+
+SPEC = Spec("weather", "single_turn", 2, 1)
+COMPLETION = """<think>Call 1: get_forecast with city Oslo, days 3</think>
+<question>Will it rain in Oslo in the next 3 days?</question>
+<available_tools>[{"name": "get_forecast", "description": "The weather to come.", "parameters":
+{"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city", "days"]},
+{"name": "get_time", "description": "The time.", "parameters": {"city": {}}}]</available_tools>
 <tool_call_answer>
 [{"name": "get_forecast", "arguments": {"city": "Oslo", "days": 3}}]
 </tool_call_answer>"""
 
 
-def demo(name: str) -> bool:
-    """Show the file of this name, if the command line asks for it, and for nothing else."""
-    asked = not {"--demo", "--dry-run"}.isdisjoint(sys.argv[1:])
-    if asked and sys.argv[2:]:
-        print(f"{name}.py: error: --demo and --dry-run take no other option", file=sys.stderr)
-        sys.exit(2)
-    if asked:
-        globals()[f"demo_{name}"]()
-    return asked
+def draft(old: str = "", new: str = "") -> Draft:
+    """Return what is read of the completion above once a text in it is replaced."""
+    return generator.parse(COMPLETION.replace(old, new))
 
 
-def weather(changes: dict[str, str] | None = None) -> tuple:
-    """A spec and the draft of its completion, in which texts are replaced by others."""
-    import generator
-
-    text = COMPLETION
-    for old, new in (changes or {}).items():
-        text = text.replace(old, new)
-    return generator.Spec("weather", "single_turn", 2, 1), generator.parse(text)
-
-
-def demo_ast_match() -> None:
-    """Texts become calls, or have a reason; the calls are compared with those of the first."""
-    from ast_match import Malformed, exact_match, parse_value, to_calls
-
-    gold = None
-    for text in (
+def show_ast_match() -> None:
+    """Texts become calls or have a reason; all are compared with the first."""
+    texts = (
         '[{"name": "f", "arguments": {"x": 1, "y": "a"}}]',
         "```json\n{'name': 'f', 'arguments': {'y': 'a', 'x': 1.0}}\n```",
         '[{"name": "f", "arguments": {"x": "1", "y": "a"}}]',
-        '[{"name": "f", "arguments": {"x": true, "y": "a"}}, {"name": "g"}]',
         '[{"name": "f", "arguments": {"x": 1',
-    ):
+    )
+    gold = to_calls(parse_value(texts[0]))
+    for text in texts:
         try:
             calls = to_calls(parse_value(text))
-            gold = gold or calls
-            verdict = "equal to the first" if exact_match(calls, gold) else "another answer"
-            print(f"{text}\n    -> {calls}: {verdict}")
         except Malformed as reason:
             print(f"{text}\n    -> malformed: {reason}")
+            continue
+        verdict = "equal to the first" if exact_match(calls, gold) else "another answer"
+        print(f"{text}\n    -> {calls}: {verdict}")
 
 
-def demo_rollout() -> None:
-    """Two prompts, three samples each, by the model that ships; rows that have ended leave."""
-    from collections import Counter
-
-    import eval
-    import solver
-    from plumbing.player import Player
-
-    player, rows = Player("tiny"), []
-    player.model.register_forward_pre_hook(
-        lambda model, args, kwargs: rows.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
-    )
-    tasks = eval.load_tasks(eval.heldout_file("tiny"))[:2]
-    rollouts = player.sample(map(solver.prompt, tasks), 3, 96, temperature=1.0)
-    print(f"prefill: {rows[0][0]} prompts of up to {rows[0][1]} tokens, each once")
-    print(
-        "decode, a token a row:",
-        ", ".join(f"{times} x {n} rows" for n, times in Counter(n for n, _ in rows[1:]).items()),
-    )
-    for r in rollouts:
-        print(
-            f"{len(r.completion)} tokens, {'ended' if r.finished else 'cut off'}: "
-            f"{player.text(r)[-70:]!r}"
-        )
+def show_text_match() -> None:
+    """Which values are in a question, and which values count as equal."""
+    question = "Move 1,000 EUR to Ada's account on 3 May at 14.30."
+    print(question)
+    for value in (1000, "Ada", "ad", "14:30", "may 3", True):
+        print(f"  {value!r:8} {'found' if grounded(value, question) else 'not found'}")
+    print(f'"5.0" equals 5: {same_value("5.0", 5.0)}, true equals 1: {same_value(True, 1)}')
 
 
-def demo_grpo() -> None:
-    """A group's rewards become advantages; the loss of a token on policy, and when it has moved."""
-    import math
-
-    import torch
-
-    from grpo import GRPOConfig, advantages, reduce, token_loss
-
-    rewards, cfg = torch.tensor([[2.0, 1.0, 1.0, 0.0]]), GRPOConfig(beta=0.0)
-    A = advantages(rewards)[0]
-    old, mask = torch.zeros(4, 1), torch.ones(4, 1, dtype=torch.bool)
-    losses = {}
-    for ratio in (1.0, 1.5):
-        per_token, _, clipped = token_loss(old + math.log(ratio), old, None, A, cfg)
-        losses[ratio] = list(zip(per_token[:, 0].tolist(), clipped[:, 0].tolist()))
-        print(f"ratio {ratio}: loss of the batch {reduce(per_token, mask, cfg, 4, 4).item():+.3f}")
-    print("reward  advantage  loss at ratio 1  at ratio 1.5")
-    for reward, a, (one, _), (moved, clip) in zip(rewards[0], A, *losses.values()):
-        print(f"{reward:6.2f} {a:+10.3f} {one:+16.3f} {moved:+13.3f}{' clipped' if clip else ''}")
+def show_generator() -> None:
+    """A spec becomes a prompt; a completion becomes a task or a reason."""
+    spec = generator.sample_specs(0, 1)[0]
+    print(spec)
+    for message in generator.prompt(spec):
+        print(f"--- {message['role']} message\n{message['content']}")
+    print("--- a completion is read as")
+    print(json.dumps(draft().task("demo", SPEC.domain).to_json(), indent=1))
+    print("cut off:", draft("</tool_call_answer>").reasons)
+    print("a bracket lost:", draft("}}]\n", "}}\n").reasons)
 
 
-def demo_generator() -> None:
-    """A spec becomes a prompt; a completion a task, a broken one its reason."""
-    import json
-    import random
-
-    import generator
-
-    print(f"a spec is drawn: {generator.sample_spec(random.Random(0))}")
-    spec, draft = weather()
-    print(f"the user message for {spec}:\n{generator.prompt(spec)[1]['content']}")
-    task = draft.task("", spec.domain).to_json()
-    print("a completion is read:")
-    for part, value in task.items():
-        print(f"  {part}: {json.dumps(value)}")
-    print("cut off:", weather({"</tool_call_answer>": ""})[1].reasons)
-    print("a bracket lost:", weather({"}}]\n": "}}\n"})[1].reasons)
+def show_solver() -> None:
+    """A task becomes a prompt; an answer becomes calls or a reason."""
+    task = draft().task("demo", SPEC.domain)
+    for message in solver.prompt(task):
+        print(f"--- {message['role']} message\n{message['content']}")
+    print("--- an answer is read as\n", solver.parse(COMPLETION))
+    print(" cut off:", solver.parse(COMPLETION[:-20]))
 
 
-def demo_solver() -> None:
-    """A task becomes a prompt; what the model that ships answers; what is read of a bad answer."""
-    import eval
-    import solver
-    from plumbing.player import Player
-
-    player, task = Player("tiny"), eval.load_tasks(eval.heldout_file("tiny"))[0]
-    chat = solver.prompt(task)
-    said = player.text(player.sample([chat], 1, 96, temperature=0)[0])
-    print(
-        f"{chat[1]['content']}\n--- the answer of tiny:\n{said}\n--- is read as\n"
-        f"{solver.parse(said)}\n--- gold\n{task.calls}\n--- cut off before its end\n"
-        f"{solver.parse(said[:-20])}"
-    )
-
-
-def demo_rewards() -> None:
-    """A task's R_G term by term, r_diff as a curve, R_S of some answers."""
-    import torch
-
-    import rewards
-    import solver
-
-    _, draft = weather()
-    p, sem = 7 / 8, rewards.r_sem(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]]))[0]
-    r = rewards.generator_reward(draft, rewards.r_diff(p, 8), sem)
-    print(
-        f"{draft.blocks['question']} {draft.calls}\n"
-        f"is worth, if the Solver is right in {p} of its tries:\n"
-        f"R_G = {r.total:.2f}, of {', '.join(f'{n} {x:.2f}' for n, x in vars(r).items())}"
-    )
-    unsaid = rewards.r_valid(weather({"Oslo in": "Rome in"})[1])
-    print(f"its answer names a city that the question does not: valid {unsaid:.2f}\n\nr_diff")
-    for k in range(9):
-        value = rewards.r_diff(k / 8, 8)
-        print(f"  {k}/8 {value:.4f} {'#' * round(40 * value)}")
-    gold = draft.calls
-    for what, old, new in (
-        ("the gold answer", "", ""),
-        ("a wrong value", "Oslo", "Bergen"),
-        ("another tool", "get_forecast", "get_time"),
-        ("broken", "]", ""),
-    ):
-        answer = solver.parse(COMPLETION.replace(old, new) if old else COMPLETION)
-        s = rewards.solver_reward(answer, gold)
-        print(f"R_S = {s.fmt:.2f} fmt + {s.acc:.2f} acc = {s.total:.2f}   {what}")
+def show_rewards() -> None:
+    """R_G of a task, r_diff as a curve, R_S of some answers."""
+    task = draft()
+    p = 7 / 8
+    reward = rewards.generator_reward(task, rewards.r_diff(p, 8), sem=0.5)
+    print(f"{task.question}\n  right in {p} of the tries: R_G = {reward.total:.2f}, {reward}")
+    wrong = rewards.r_valid(draft("Oslo in", "Rome in"))
+    print(f"  with a city that the question does not name: valid {wrong:.2f}\nr_diff")
+    for right in range(9):
+        value = rewards.r_diff(right / 8, 8)
+        print(f"  {right}/8 {value:.4f} {'#' * round(40 * value)}")
+    for old, new in (("", ""), ('"Oslo"', '"Rome"'), ('{"city": "Oslo", ', "{"), ("}}]", "}")):
+        answer = solver.parse(COMPLETION.replace(old, new))
+        reward = rewards.solver_reward(answer, task.calls)
+        print(f"R_S = {reward.total:.2f} of {reward}: {answer.calls or answer.reason}")
 
 
-def demo_curate() -> None:
-    """Six candidates through the funnel."""
-    import curate
+def show_guards() -> None:
+    """What each guard refuses."""
+    example = generator.example_of(SPEC)
+    copy = generator.parse(generator.show(example)).task("copy", "")
+    print("the example of the prompt, copied:", guards.flaw(copy, example))
+    code = draft("Will it rain in Oslo", "Run get_forecast with city=Oslo").task("code", "")
+    print("a question in code:", guards.flaw(code, example))
+    tasks = [draft("Oslo", city).task(city, "") for city in ("Oslo", "Rome", "Bergen")]
+    print("near-duplicates of three that differ in a value:", guards.near_duplicates(tasks))
 
-    rows = {  # id -> what is changed in the completion, the Solver's share of right answers
-        "a": ({}, 0.5),
-        "b": ({"</tool_call_answer>": ""}, None),
-        "c": ({"Oslo in": "Rome in"}, None),
-        "d": ({"3 days": "4 days", '"days": 3': '"days": 4'}, None),
-        "e": ({"it rain": "it be dry"}, 0.0),
-        "f": ({"it rain": "it snow"}, 1.0),
-    }
-    candidates = [curate.candidate(id, *weather(changes)) for id, (changes, _) in rows.items()]
-    for c in curate.check(candidates):
-        c.p = rows[c.id][1]  # in a run the Solver's answers are counted here
-    usable = [c for c in candidates if c.reason is None]
-    selected = curate.select(curate.verify(usable, tau=0.125), size=5)
+
+def show_curate() -> None:
+    """Five candidates through the funnel."""
+    drafts = {"a": draft(), "b": draft("</tool_call_answer>"), "c": draft("Oslo in", "Rome in")}
+    drafts |= {"d": draft("3", "4"), "e": draft("it rain", "it snow")}
+    candidates = [curate.candidate(id, SPEC, read) for id, read in drafts.items()]
+    usable = curate.check(candidates, Config())
+    for c, p in zip(usable, (0.5, 1.0)):
+        c.p = p  # in a run, the Solver's answers are counted here
+    selected = curate.select(curate.verify(usable, p_min=0.125), size=5)
     for c in candidates:
         print(c.id, c.reason or f"selected, p = {c.p}, {curate.bucket(c.p)}")
-    print("in the order of training:", *(c.id for c in selected))
-    print("funnel:", curate.funnel(candidates))
+    print("in training order:", *[c.id for c in selected])
 
 
-def demo_eval() -> None:
-    """The model that ships on some held-out tasks; how wide an interval is; a paired difference."""
-    import eval
-    from plumbing import intervals
-    from plumbing.player import Player
-
-    tasks = eval.load_tasks(eval.heldout_file("tiny"))[:12]
-    print("tiny, greedy:", intervals.describe(eval.grade(Player("tiny"), tasks, 96)))
-    for n in (20, 480):
-        print("the interval narrows:", intervals.describe([True, False] * (n // 2)))
-    mean, *ends = intervals.paired_difference([False, True] * 50, [True] * 20 + [False, True] * 40)
-    print(
-        f"two models on the same 100 tasks: {100 * mean:+.1f} points {intervals.interval(*ends, '+')}"
-    )
+def show_rollout() -> None:
+    """The model that ships answers two tasks, three times each."""
+    player = Player("tiny")
+    tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:2]
+    for r in player.sample([solver.prompt(task) for task in tasks], 3, 96, 1.0, 0):
+        end = "ended" if r.finished else "cut off"
+        print(f"{len(r.prompt)} + {len(r.completion)} tokens, {end}: {player.text(r)[-70:]!r}")
+    print("the two samplers, one signature:", ", ".join(rollout.SAMPLERS))
 
 
-def demo_selfplay() -> None:
-    """The whole loop with scripted players."""
-    from scripts import dry_run
+def show_grpo() -> None:
+    """Rewards become advantages; the loss of a token on policy, and after the policy has moved."""
+    group = torch.tensor([[2.0, 1.0, 1.0, 0.0]])
+    A = grpo.advantages(group)[0]
+    old = torch.zeros(4, 1)
+    print("reward  advantage  loss at ratio 1  at ratio 1.5")
+    here = grpo.token_loss(old, old, None, A, Config())[0]
+    moved = grpo.token_loss(old + math.log(1.5), old, None, A, Config())[0]
+    for row in zip(group[0], A, here[:, 0], moved[:, 0]):
+        print("{:6.2f} {:+10.3f} {:+16.3f} {:+13.3f}".format(*row))
 
-    dry_run.main()
+
+SHOWS = (show_ast_match, show_text_match, show_generator, show_solver, show_rewards, show_guards)
+SHOWS += (show_curate, show_rollout, show_grpo)
+
+
+def main() -> None:
+    """Show the files that the command line names, or print all names."""
+    demos = {show.__name__.removeprefix("show_"): show for show in SHOWS}
+    for name in sys.argv[1:]:
+        if name not in demos:
+            raise UsageError(f"there is no demo {name}: choose one of {', '.join(demos)}")
+        demos[name]()
+    if not sys.argv[1:]:
+        for name, show in demos.items():
+            print(f"python -m scripts.demos {name:<11} # {show.__doc__}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("demos", main))

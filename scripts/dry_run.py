@@ -1,187 +1,177 @@
-"""The loop with scripted players: `python selfplay.py --dry-run`.  No model, a few seconds.
+"""The whole loop with scripted players: no language model, no GPU, a few seconds.
 
-Prompts, parsing, rewards, advantages, curation, evaluation and report are the real code; a player
-writes by the tables below, and instead of an update the trained one takes the next line of a table.  What
-enters and leaves each phase is printed; the files are in runs/dry-run/.  A `breakpoint()` anywhere
-in the project stops it there.  Checkpoints are names alone: "scripted" is the untrained player, and
-"iter1/solver" the Solver that is trained once.
+    python -m scripts.dry_run                 # its files are in runs/dry-run/
+
+selfplay.py runs unchanged, so a `breakpoint()` anywhere stops there.  Only the players are not
+real: they write by the tables below and are better after each phase, whatever they are trained on.
+The update trains a stand-in, a model of a few thousand weights that reads bytes.
 """
 
 import json
 import random
 import re
-import shutil
-from collections.abc import Callable, Iterable
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import eval
 import generator
 import grpo
 import selfplay
 import solver
-from ast_match import last_block
-from generator import Task
+from ast_match import Call, Tool, last_block
+from config import Config
+from examples import Example
+from phases import Batches, GeneratorBatches, SolverBatches
 from plumbing import cli, report
-from plumbing.runfolder import write_jsonl
+from plumbing.command import run_command
+from plumbing.run import Run
+from plumbing.runfolder import delete, write_jsonl
 from rollout import Rollout
+from template import Chat
 
 NAMES = "Ada Bo Cleo Dan Eve Finn Gil Hana".split()
 VERBS = "book find move cancel list rate share close".split()
-SKILL = {  # iterations the Solver was trained -> how often it is right about each verb, from "book"
-    0: (1, 0.5, 0.25, 0, 0, 0, 0, 0),
-    1: (1, 1, 0.75, 0.5, 0.25, 0, 0, 0),
-    2: (1, 1, 1, 1, 0.75, 0.5, 0.25, 0),
-}
-FLAWS = (  # of the Generator: old text -> new text, how often before training and after it
+SKILL = (  # iterations of training -> how often the Solver is right about each verb
+    (1, 0.5, 0.25, 0, 0, 0, 0, 0),
+    (1, 1, 0.75, 0.5, 0.25, 0, 0, 0),
+    (1, 1, 1, 1, 0.75, 0.5, 0.25, 0),
+)
+FLAWS = (  # of the Generator: old text, new text, how often before training and after it
     (r"</tool_call_answer>", "", 0.2, 0.05),  # cut off
     (r'("name": "\w+)(", "arguments")', r"\1_it\2", 0.2, 0.05),  # a tool that is not in the menu
-    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05),
-)  # a value that nobody named
+    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05),  # a value that nobody named
+)
+COUNTS = dict(
+    iterations=2,
+    generator_steps=1,
+    generator_batch=2,
+    candidates=60,
+    solver_steps=2,
+    solver_batch=4,
+)
 
 
 class Scripted:
-    """A player without a model; its name, iter1/solver for one, tells how far it was trained."""
+    """A player without a language model; its name, iter1/solver say, tells what it can do."""
 
     def __init__(self, name: str, *_, **__) -> None:
         self.trained = int((re.findall(r"iter(\d)", name) or [0])[-1])
-        self.model = SimpleNamespace(device=torch.device("cpu"))
+        sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+        heads = dict(num_attention_heads=2, num_key_value_heads=2)
+        self.model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **heads))
 
-    def ids(self, chat: list[dict[str, str]]) -> list[int]:
-        """The bytes of the user message are its ids; a completion's likewise."""
+    def prepare_training(self, cfg: Config) -> tuple[list[torch.nn.Parameter], None]:
+        """Return the weights of the stand-in, and no reference model."""
+        return list(self.model.parameters()), None
+
+    def save(self, folder: Path) -> None:
+        """Write no checkpoint: the folder's name alone tells what the player can do."""
+        folder.mkdir(parents=True)
+
+    def ids(self, chat: Chat) -> list[int]:
+        """Return the bytes of the user message."""
         return list(chat[-1]["content"].encode())
 
     def text(self, rollout: Rollout) -> str:
-        """A completion as text."""
+        """Return a completion as text."""
         return bytes(rollout.completion).decode()
 
     def sample(
-        self,
-        chats: Iterable[list[dict[str, str]]],
-        group: int,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int = 0,
+        self, chats: list[Chat], group: int, max_new_tokens: int, temperature: float, seed: int = 0
     ) -> list[Rollout]:
-        """`group` completions of each chat, prompt-major."""
+        """Write `group` completions of each chat, prompt-major."""
         rng = random.Random(seed)
-        write = {generator.SYSTEM: self.invent, solver.SYSTEM: self.solve}
-        texts = [
-            (chat, write[chat[0]["content"]](chat[1]["content"], rng))
-            for chat in chats
-            for _ in range(group)
-        ]
-        return [Rollout(self.ids(chat), list(text.encode()), True) for chat, text in texts]
+        rollouts = []
+        for chat in [chat for chat in chats for _ in range(group)]:
+            user = chat[-1]["content"]
+            text = self.invent(user, rng) if "Domain: " in user else self.solve(user, rng)
+            rollouts.append(Rollout(self.ids(chat), list(text.encode()), True))
+        return rollouts
 
-    def digit_logits(self, chats: Iterable) -> torch.Tensor:
-        """The judge is of no opinion."""
-        return torch.zeros(len(list(chats)), 5)
+    def digit_logits(self, chats: list[Chat]) -> torch.Tensor:
+        """Have no opinion as a judge."""
+        return torch.zeros(len(chats), 5)
 
     def invent(self, prompt: str, rng: random.Random) -> str:
-        """The Generator: a task that obeys its spec, or one with a flaw."""
-        domain, _, size, calls = re.findall(r": (\w+)", prompt)
+        """Write a task that meets its spec, perhaps with a flaw."""
+        domain, context, size, calls = re.findall(r": (\w+)", prompt)
         verbs = rng.sample(VERBS, int(size))
-        tools = [
-            {
-                "name": f"{verb}_{domain}",
-                "description": f"{verb} it",
-                "parameters": {"person": {"type": "string"}},
-                "required": ["person"],
-            }
-            for verb in verbs
-        ]
         wanted = list(zip(verbs, rng.sample(NAMES, int(calls))))
-        gold = [{"name": f"{verb}_{domain}", "arguments": {"person": who}} for verb, who in wanted]
-        question = " and ".join(f"{verb} {domain} for {who}" for verb, who in wanted)
-        text = (
-            f"<think>\nhm\n</think>\n<question>\nPlease {question}.\n</question>\n"
-            f"<available_tools>\n{json.dumps(tools)}\n</available_tools>\n"
-            f"<tool_call_answer>\n{json.dumps(gold)}\n</tool_call_answer>"
-        )
+        person = {"person": {"type": "string"}}
+        menu = [Tool(f"{verb}_{domain}", f"{verb} it", person, ("person",)) for verb in verbs]
+        gold = [Call(f"{verb}_{domain}", {"person": name}) for verb, name in wanted]
+        request = " and ".join(f"{verb} {domain} for {name}" for verb, name in wanted)
+        text = generator.show(Example(domain, context, f"Please {request}.", menu, gold))
         for old, new, before, after in FLAWS:
             if rng.random() < (after if self.trained else before):
                 text = re.sub(old, new, text)
         return text
 
     def solve(self, prompt: str, rng: random.Random) -> str:
-        """The Solver: right as often as its skill says, else the value is wrong."""
+        """Answer right as often as the table says, else with a wrong value."""
+        skill = dict(zip(VERBS, SKILL[min(self.trained, 2)]))
         calls = []
-        for verb, noun, who in re.findall(r"(\w+) (\w+) for (\w+)", prompt):
-            right = rng.random() < SKILL[min(self.trained, 2)][VERBS.index(verb)]
-            said = {"person": who if right else "?"}
-            calls.append({"name": f"{verb}_{noun}", "arguments": said})
+        for verb, noun, name in re.findall(r"(\w+) (\w+) for (\w+)", prompt):
+            said = name if rng.random() < skill[verb] else "?"
+            calls.append({"name": f"{verb}_{noun}", "arguments": {"person": said}})
         return f"<think>hm</think>\n<tool_call_answer>\n{json.dumps(calls)}\n</tool_call_answer>"
 
 
-def gist(text: str) -> str:
-    """A completion in a line: a task's question, the calls, or why there are none."""
-    question, answer = last_block(text, "question"), solver.parse(text)
-    calls = [f"{call.name}({', '.join(call.arguments.values())})" for call in answer.calls]
-    return f"{question or ''} {' '.join(calls) or answer.reason}".strip()
+def print_step(line: dict) -> None:
+    """Print the numbers of a training step."""
+    if "reward" in line:
+        numbers = ("reward", "fmt", "entropy", "grad_norm", "zero_advantage_groups")
+        shown = ", ".join(f"{name} {line[name]:.2f}" for name in numbers)
+        print(f"iteration {line['iteration']} {line['phase']}, step {line['step']}: {shown}")
 
 
-class DryRun(selfplay.Run):
-    """The phases, told as they happen."""
-
-    def __init__(self, cfg: selfplay.Config, folder: Path) -> None:
-        super().__init__(cfg, folder)
-        self.player = Scripted
-
-    def train(self, k: int, role: str, start: str, steps: int, turn: Callable, shown: tuple) -> str:
-        """Steps of GRPO up to the advantages; an update is only pretended."""
-        out, player = f"iter{k}/{role}", self.player(start)
-        print(f"\n== iteration {k}, {role}: in {start}, out {out}, steps: {steps}")
-        for step in range(steps):
-            seed = selfplay.phase_seed(self.cfg.seed, k, f"{role}/{step}")
-            rollouts, parts, _ = turn(player, step, seed)
-            rewards = torch.tensor([part.total for part in parts]).view(-1, self.cfg.group)
-            A = grpo.advantages(rewards).flatten().tolist()
-            for i, (r, part, a) in enumerate(zip(rollouts, parts, A)):
-                if i % self.cfg.group == 0:
-                    print("  prompt: ...", bytes(r.prompt).decode().replace("\n", " ")[-130:])
-                values = " ".join(f"{name} {x:.2f}" for name, x in vars(part).items())
-                print(f"    R {part.total:.2f} A {a:+.2f} = {values} | {gist(player.text(r))}")
-        return out
-
-    def curation(self, k: int, generator_at: str, solver_at: str) -> list[Task]:
-        """Curation, and the tasks that it leaves."""
-        print(f"\n== iteration {k}, curation: in {generator_at}, {solver_at}")
-        tasks = super().curation(k, generator_at, solver_at)
-        lines = (self.folder / f"iter{k}/candidates.jsonl").read_text().splitlines()
-        p = {line["id"]: line["p"] for line in map(json.loads, lines)}
-        for task in tasks:
-            print(f"    {task.id} p {p[task.id]:.3f} {task.question}")
-        return tasks
+def print_batch(batches: Batches, group: int) -> None:
+    """Print what the last step of a phase learned from: completions, rewards, advantages."""
+    print(f"\nThe last batch of the {batches.role} in iteration 1:")
+    batches.open()
+    player = Scripted("base")
+    batch = batches.play(player, batches.steps - 1)
+    A = grpo.advantages(batch.totals(group)).flatten().tolist()
+    for i, (rollout, reward, a) in enumerate(zip(batch.rollouts, batch.rewards, A)):
+        if i % group == 0:
+            print("  prompt: ..." + bytes(rollout.prompt).decode().replace("\n", " ")[-120:])
+        text = player.text(rollout)
+        calls = [f"{c.name}({', '.join(c.arguments.values())})" for c in solver.parse(text).calls]
+        parts = " ".join(f"{name} {value:.2f}" for name, value in vars(reward).items())
+        said = f"{last_block(text, 'question') or ''} {' '.join(calls) or 'no call'}"
+        print(f"    R {reward.total:.2f}  A {a:+.2f}  {parts} | {said.strip()}")
 
 
-def main() -> None:
-    """Play two iterations."""
-    cfg = selfplay.Config(
-        model="scripted",
-        run="dry-run",
-        device="cpu",
-        iterations=2,
-        group=4,
-        generator_steps=1,
-        generator_prompts=2,
-        solver_steps=2,
-        solver_prompts=4,
-        candidates=60,
-        select=20,
-        p_large_menu=0.2,
-        eval_tasks=40,
-    )
-    shutil.rmtree(Path("runs") / cfg.run, ignore_errors=True)
-    cfg.heldout = f"runs/{cfg.run}/heldout.jsonl"
-    folder = cli.open_folder(cfg, set_changed=False)
-    author, rng = Scripted("iter1"), random.Random(7)
-    drafts = [
-        (spec, generator.parse(author.invent(generator.prompt(spec)[1]["content"], rng)))
-        for spec in generator.sample_specs(7, 2 * cfg.eval_tasks)
-    ]
-    tasks = [draft.task(f"heldout-{i}", spec.domain) for i, (spec, draft) in enumerate(drafts)]
-    write_jsonl(Path(cfg.heldout), [task.to_json() for task in tasks if task])
-    selfplay.Run, report.Player = DryRun, Scripted
-    print('The players are scripted: "scripted" is the untrained one, no checkpoint is written.')
-    selfplay.selfplay(cfg, folder)
+def write_heldout(path: Path, count: int) -> None:
+    """Write held-out tasks: what the trained Generator writes without a flaw."""
+    author = Scripted("iter1")
+    chats = [generator.prompt(spec) for spec in generator.sample_specs(7, count)]
+    tasks = []
+    for i, rollout in enumerate(author.sample(chats, 1, 0, 0.0)):
+        tasks.append(generator.parse(author.text(rollout)).task(f"heldout-{i}", ""))
+    write_jsonl(path, [task.to_json() for task in tasks if task])
+
+
+def play() -> None:
+    """Play two iterations; print the steps, the table of results, and two batches in full."""
+    print("The players are scripted: what they can do is written in a table, not learned.\n")
+    heldout = Path("runs/dry-run/heldout.jsonl")
+    cfg = Config("scripted", "dry-run", heldout=str(heldout), device="cpu", beta=0.0, **COUNTS)
+    delete(heldout.parent)
+    write_heldout(heldout, 60)
+    torch.manual_seed(0)
+    run = Run(cfg, cli.open_folder(cfg, set_changed=False), player=Scripted)
+    run.trackers.append(print_step)
+    selfplay.selfplay(cfg, run)
+    print(report.table(run.folder))
+    tasks = eval.load_tasks(run.path(1, "tasks.jsonl"))
+    print_batch(GeneratorBatches(cfg, run, 1, "base"), cfg.group)
+    print_batch(SolverBatches(cfg, run, 1, tasks), cfg.group)
+    print("\nThe players were scripted: nothing was learned, and there is no checkpoint to use.")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("dry_run", play))

@@ -2,20 +2,18 @@
 
 import hashlib
 import random
-import sys
 from dataclasses import replace
 
 from conftest import ROOT
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ast_match import Call
+from config import Config
 from curate import structural_reason
 from eval import load_tasks
 from experiments.audit import is_right, share_right
 from generator import DOMAINS, Spec, sample_spec
-
-sys.path.insert(0, str(ROOT / "tiny"))
-import make
+from tiny import make
 
 TASKS = load_tasks(ROOT / "tiny" / "heldout.jsonl")
 DEV = load_tasks(ROOT / "tiny" / "dev.jsonl")
@@ -50,7 +48,12 @@ def test_the_held_out_tasks_are_clean_and_varied():
     assert {len(t.tools) for t in TASKS} == set(range(2, 9))
     assert {len(t.calls) for t in TASKS} == {1, 2}
     for t in TASKS:
-        assert structural_reason(t, Spec(t.domain, "", len(t.tools), len(t.calls))) is None, t.id
+        assert (
+            structural_reason(
+                t, Spec(t.domain, "single_turn", len(t.tools), len(t.calls)), Config()
+            )
+            is None
+        ), t.id
 
 
 def test_nothing_in_the_held_out_tasks_is_in_the_text():
