@@ -187,10 +187,10 @@ def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
     assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[-1].keys()
 
 
-def test_the_readme_explains_every_logged_number(smoke):
+def test_the_docs_explain_every_logged_number(smoke):
     lines = (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
     logged = {key for line in lines for key in json.loads(line)} - {"iteration", "phase", "step"}
-    table = (ROOT / "README.md").read_text().split("| logged |")[1].split("\n\n")[0]
+    table = (ROOT / "docs/logs.md").read_text().split("| logged |")[1].split("\n\n")[0]
     explained = {n for row in table.splitlines() for n in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert logged == explained
 
