@@ -23,12 +23,10 @@ Hint: a token counts if no end token stands before it.  `torch.isin` finds the e
     python exercises/ex8_completion_mask.py
 """
 
-from types import SimpleNamespace
-
 import torch
 from check import check  # first: it lets Python find the project
 
-from rollout import SamplingParams, sample_hf
+from rollout import as_rollout
 
 
 def completion_mask(ids: torch.Tensor, end: list[int]) -> torch.Tensor:
@@ -38,16 +36,8 @@ def completion_mask(ids: torch.Tensor, end: list[int]) -> torch.Tensor:
 
 def wanted(ids, end) -> torch.Tensor:
     """The same by the project's rollout, of a model that generates just these ids."""
-    model = SimpleNamespace(
-        device=torch.device("cpu"),
-        training=False,
-        eval=lambda: None,
-        train=lambda mode: None,
-        generate=lambda input_ids, **_: torch.cat([input_ids, ids], 1),
-    )
-    rows, width = ids.shape
-    params = SamplingParams(width, 0, end)
-    rollouts = sample_hf(model, [[0]] * rows, 1, params, torch.rand(rows, 1, width))
+    rollouts = [as_rollout([0], row, end) for row in ids.tolist()]
+    width = ids.shape[1]
     return torch.tensor([[t < len(r.completion) for t in range(width)] for r in rollouts])
 
 
