@@ -23,7 +23,7 @@ vocabulary.  Completions are numbered prompt-major: number c is completion c % G
     [7, 2]
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from errors import UnusableModel
-from plumbing.cuda_graph import KEPT
+from plumbing import model_check
+from plumbing.cuda_graph import KEPT, Workspaces
 from plumbing.group_cache import UNSERVED, Size
 from plumbing.inverse_cdf import choose
 from plumbing.padding import left_pad
@@ -96,8 +97,10 @@ def sample_hf(
 ) -> list[Rollout]:
     """Sample `group` completions of each prompt with `model.generate`, prompt-major.
 
-    Serves every model of transformers.  uniforms (N, G, T).
+    Serves every model of transformers that gives a row in a padded batch the logits that it has
+    alone; raises UnusableModel for others (plumbing/model_check.py).  uniforms (N, G, T).
     """
+    check(model, prompts, params, "hf", _generate)
     training = model.training
     model.eval()
     rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
@@ -113,7 +116,7 @@ def sample_hf(
     return rollouts
 
 
-def _generate(model, prompts, group, params, uniforms) -> list[Rollout]:
+def _generate(model, prompts, group, params, uniforms, choose=pick) -> list[Rollout]:
     """Sample one batch with `generate`, which is made to take our choice at every token."""
     repeated = [prompt for prompt in prompts for _ in range(group)]
     ids, mask, _ = left_pad(repeated, model.device)  # (R, P)
@@ -121,7 +124,7 @@ def _generate(model, prompts, group, params, uniforms) -> list[Rollout]:
     width = ids.shape[1]
 
     def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        token = pick(logits, params.temperature, uniforms[:, so_far.shape[1] - width])
+        token = choose(logits, params.temperature, uniforms[:, so_far.shape[1] - width])
         return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
 
     out = model.generate(
@@ -161,15 +164,16 @@ def sample(
     """Sample `group` completions of each prompt by hand, prompt-major.  uniforms (N, G, T).
 
     Short of memory, it halves the slots and goes on with the completions that are not done.
-    Raises UnusableModel if some layer is not plain attention.
+    Raises UnusableModel if some layer is not plain attention, or logits depend on the batch.
     """
+    check(model, prompts, params, "hand", _decode_once)
     rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
     longest_first = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
     waiting = [n * group + g for n in longest_first for g in range(group)]
     done: dict[int, list[int]] = {}  # number of a completion -> its ids
     with rollout_mode(model):
         while waiting:
-            batch = Batch(model, prompts, group, params, uniforms, waiting, rows)
+            batch = Batch(model, prompts, group, params, uniforms, waiting, rows, KEPT, choose)
             try:
                 batch.run()
             except torch.OutOfMemoryError:
@@ -181,6 +185,50 @@ def sample(
         as_rollout(prompts[c // group], done[c], params.eos_ids)
         for c in range(len(prompts) * group)
     ]
+
+
+def _decode_once(model, prompts, group, params, uniforms, choose) -> None:
+    """Sample one batch by hand, and keep nothing for later ones."""
+    waiting = list(range(len(prompts) * group))
+    nothing_kept = Workspaces(record=None)
+    with rollout_mode(model):
+        Batch(
+            model, prompts, group, params, uniforms, waiting, len(waiting), nothing_kept, choose
+        ).run()
+
+
+def check(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    params: SamplingParams,
+    sampler: str,
+    run: Callable,
+) -> None:
+    """Raise UnusableModel if `run` computes other logits for a batch than for each row alone."""
+    lengths = {len(prompt) for prompt in prompts}
+    if not lengths:
+        return
+    no_id = model.config.get_text_config().vocab_size
+    forced = SamplingParams(model_check.NEW, 1.0, eos_ids=[no_id])
+
+    def score(prompts: list[list[int]], ids: torch.Tensor) -> torch.Tensor:
+        steps = []
+
+        def take_given(logits: torch.Tensor, _: float, given: torch.Tensor) -> torch.Tensor:
+            token = given.long()  # the ids come in where the uniform numbers do
+            logps = logits.float().log_softmax(-1)
+            steps.append(logps.gather(1, token[:, None]))
+            return token
+
+        run(model, prompts, 1, forced, ids[:, None].float(), take_given)
+        return torch.cat(steps[: model_check.NEW], 1)  # a GPU goes on until the next look
+
+    longest = max(lengths) + params.max_new_tokens
+    advice = "name a --model of another family"
+    if sampler == "hand":
+        advice = f"try --sampler hf, or {advice}"
+    padded = len(lengths) > 1
+    model_check.require(model, longest, f"--sampler {sampler}", score, padded, advice)
 
 
 @contextmanager
@@ -210,8 +258,12 @@ class Batch:
         uniforms: torch.Tensor,
         waiting: list[int],
         rows: int,
+        workspaces: Workspaces,
+        choose: Callable,
     ) -> None:
         self.model = model
+        self.workspaces = workspaces
+        self.choose = choose
         self.prompts = prompts
         self.params = params
         self.device = model.device
@@ -238,7 +290,7 @@ class Batch:
     def allocate(self) -> None:
         """Get the cache, and what the device knows of each slot."""
         slots, T = self.room.slots, self.params.max_new_tokens
-        self.workspace = KEPT.get(self.model, self.room, T, self.device)
+        self.workspace = self.workspaces.get(self.model, self.room, T, self.device)
         self.cache = self.workspace.cache
         self.ends = torch.tensor(self.params.eos_ids, device=self.device)
         # Row c is completion c; the last row takes what empty slots write.
@@ -313,7 +365,8 @@ class Batch:
         T = self.params.max_new_tokens
         number, length = self.number[slots], self.length[slots]
         place = length.clamp(max=T - 1)  # of an empty slot the length does not matter
-        token = choose(logits, self.params.temperature, self.uniforms[number, place])  # (S,)
+        uniforms = self.uniforms[number, place]
+        token = self.choose(logits, self.params.temperature, uniforms)  # (S,)
         self.written[number, place] = token
         self.token[slots] = token
         alive = self.alive[slots]
@@ -330,7 +383,8 @@ class Batch:
         width = min(self.rule.round_up(oldest + 1), self.params.max_new_tokens)
         self.clock += 1
         self.cache.advance(newest, width)
-        return KEPT.run(self.workspace, self.step, self.token, self.prompt_length + newest)
+        position = self.prompt_length + newest
+        return self.workspaces.run(self.workspace, self.step, self.token, position)
 
     def step(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         """Run the model on token and position, both (S, 1) -> logits (S, V)."""

@@ -1,0 +1,120 @@
+"""Check on the model at hand that a batch computes what each of its rows computes alone.
+
+Three kinds of models may differ without a word: rotary factors that change with the length of the
+batch (LongRoPE, dynamic NTK), attention that is limited by a mask that the sampler does not see
+(chunks), and recurrent layers that let padding run through their state.  No list of names can be
+complete, so the check runs the model: a long and a short row together, the last tokens of each
+scored as the caller scores them, against the plain forward pass of each row alone.  It does that
+for a few tokens, for a few tokens past each boundary that the configuration names, and at the
+greatest length asked for.  What has passed is remembered per model.
+
+    >>> boundaries({"sliding_window": 8, "rope": {"original_max_position_embeddings": 16}}, 99)
+    [8, 16]
+"""
+
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from errors import UnusableModel
+
+NEW = 4  # tokens that are scored, half of them past the boundary
+SHORT = 3  # tokens of the short prompt
+FEW = SHORT + NEW + 1  # tokens of the shortest long row
+TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}  # mean difference of log-probabilities, nats
+TOLERANCE_OF_HALF = 0.5  # in bfloat16 and float16, whose rounding is coarse
+NAMES = ("position", "window", "chunk")  # in the names of settings that are lengths
+
+# Prompts (N of them) and the ids that follow, (N, NEW) -> log-probabilities of those ids, (N, NEW).
+Score = Callable[[list[list[int]], Tensor], Tensor]
+
+_passed: WeakKeyDictionary = WeakKeyDictionary()  # model -> {what: greatest length}
+
+
+def require(
+    model: PreTrainedModel,
+    longest: int,
+    what: str,
+    score: Score,
+    padded: bool = True,
+    advice: str = "name a --model of another family",
+) -> None:
+    """Raise UnusableModel if `score` differs from the plain forward pass on rows of `longest` ids.
+
+    `what` names the caller in the message, such as "the update".  `padded`: rows of different
+    lengths share a batch.
+    """
+    passed = _passed.setdefault(model, {})
+    key = (what, padded)
+    before = passed.get(key, 0)
+    if longest <= before:
+        return
+    family = model.config.model_type
+    if before == 0 and differs(model, FEW, score, padded):
+        raise UnusableModel(
+            f"{what}: a {family} model computes other probabilities for a row in a batch than for "
+            f"the row alone: {advice}."
+        )
+    for length in lengths_to_check(model, before, longest):
+        if differs(model, length, score, padded):
+            raise UnusableModel(
+                f"{what}: this {family} model computes other probabilities in a batch than alone "
+                f"when a row has {length} tokens (its attention or its rotary factors depend on "
+                f"the length): lower --max-new-tokens, or {advice}."
+            )
+    passed[key] = longest
+
+
+def lengths_to_check(model: PreTrainedModel, passed: int, longest: int) -> list[int]:
+    """Return a few tokens past each boundary, and the greatest length; only what has not passed."""
+    config = model.config.get_text_config().to_dict()
+    past = [boundary + NEW // 2 for boundary in boundaries(config, longest)]
+    lengths = {length for length in [*past, longest] if passed < length <= longest}
+    return sorted(length for length in lengths if length > FEW)
+
+
+def boundaries(config: dict, longest: int) -> list[int]:
+    """Return the lengths below `longest` that a configuration names, at any depth."""
+    found = set()
+    for name, value in _settings(config):
+        is_length = any(word in name for word in NAMES) and type(value) is int
+        if is_length and 0 < value < longest:
+            found.add(value)
+    return sorted(found)
+
+
+def _settings(config: dict) -> Iterator[tuple[str, object]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _settings(value)
+        else:
+            yield str(name), value
+
+
+@torch.no_grad()
+def differs(model: PreTrainedModel, length: int, score: Score, padded: bool = True) -> bool:
+    """Return whether a row of `length` ids has other log-probabilities in a batch than alone."""
+    rng = torch.Generator().manual_seed(0)
+    vocabulary = model.config.get_text_config().vocab_size
+    widths = [length - NEW, SHORT] if padded else [length - NEW]
+    prompts = [torch.randint(vocabulary, (width,), generator=rng).tolist() for width in widths]
+    ids = torch.randint(vocabulary, (len(widths), NEW), generator=rng)
+    alone = torch.stack([plain_score(model, *row) for row in zip(prompts, ids)])
+    together = score(prompts, ids.to(model.device))
+    tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)
+    difference = (together.float() - alone).abs().mean(1)  # NaN counts as a difference
+    return not bool((difference <= tolerance).all())
+
+
+def plain_score(model: PreTrainedModel, prompt: list[int], ids: Tensor) -> Tensor:
+    """Return the log-probabilities of `ids` (NEW,) after a prompt, by one plain forward pass."""
+    training = model.training
+    model.eval()
+    row = torch.tensor([prompt + ids.tolist()], device=model.device)
+    logits = model(input_ids=row, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    model.train(training)
+    logps = logits.float().log_softmax(-1)
+    return logps.gather(1, ids[:, None].to(model.device))[:, 0]
