@@ -10,8 +10,8 @@ Our decisions:
   4. "arguments" that are missing, null, blank or [] mean a call without arguments, also if they
      are text; the released code reads one argument of that name.
   5. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
-  6. A tag in the thinking, in another block or in a JSON string opens and closes nothing; the
-     released code takes the last opening tag and the next closing tag, wherever they are.
+  6. A tag in the thinking, in another block or in a string of a value opens and closes nothing;
+     the released code looks at no more than the tags themselves.
 
 One raw example, the text inside <tool_call_answer>:
 
@@ -31,8 +31,13 @@ from errors import Malformed
 MAX_CHARS = 10_000  # of a value; a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # open brackets, as in Python; the parsers below recurse once per bracket
 UNOPENED = "unopened"  # no tag: thinking whose opening tag is in the prompt
-JSON = json.JSONDecoder()
-BEFORE_JSON = re.compile(r"\s*(?:```(?:json)?\s*)?", re.IGNORECASE)
+# A list or an object, perhaps fenced, up to the first "<" outside its strings.  No backslash is
+# outside a string: else the match could run on from each tag, in quadratic time.
+VALUE = re.compile(
+    r"""\s*(?:```(?:json)?\s*)?[\[{][^"'<\\]*"""
+    r"""(?:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')[^"'<\\]*)*""",
+    re.DOTALL | re.IGNORECASE,
+)
 # A string that never ends is taken whole too: else the search would begin anew at each quote.
 STRING_OR_WORD = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\b(?:True|False|None)\b', re.DOTALL)
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
@@ -180,13 +185,13 @@ def _scan(text: str, tags: Sequence[str], any_case: bool) -> Iterator[tuple[str,
     """
     opening = None  # the match of the open block's tag
     name = ""  # of the open block
-    json_end = 0  # tags before this position are in a JSON string
+    strings_end = 0  # tags before this position are in a string
     thought = False  # whether any <think> or </think> was seen
     nested = False  # whether a <think> is open within the open block
     mentioned = False  # whether the last tag was a </think> within the open block
     flags = re.ASCII | re.IGNORECASE if any_case else re.ASCII
     for token in re.finditer(rf"<(/?)({'|'.join(tags)})>", text, flags):
-        if token.start() < json_end:
+        if token.start() < strings_end:
             continue
         closes = token[1] == "/"
         tag = token[2].lower()
@@ -200,7 +205,7 @@ def _scan(text: str, tags: Sequence[str], any_case: bool) -> Iterator[tuple[str,
             opening = token
             name = tag
             nested = False
-            json_end = _json_end(text, token.end())
+            strings_end = _strings_end(text, token.end(), tag)
         elif opening and closes and tag == name:
             yield tag, opening.end(), token.start()
             opening = None
@@ -210,16 +215,14 @@ def _scan(text: str, tags: Sequence[str], any_case: bool) -> Iterator[tuple[str,
         thought = thought or tag == "think"
 
 
-def _json_end(text: str, start: int) -> int:
-    """Return where the JSON list or object that begins at `start` ends; `start` without one."""
-    begin = BEFORE_JSON.match(text, start).end()
-    if text[begin : begin + 1] not in ("[", "{"):
+def _strings_end(text: str, start: int, tag: str) -> int:
+    """Return where a list or object that begins at `start` meets its closing tag, else `start`."""
+    value = VALUE.match(text, start)
+    if value is None:
         return start
-    try:
-        _, length = JSON.raw_decode(text[begin : begin + MAX_CHARS])
-    except UNREADABLE:
-        return start
-    return begin + length
+    end = value.end()
+    closing = f"</{tag}>"
+    return end if text[end : end + len(closing)].lower() == closing else start
 
 
 def parse_value(text: str, python: bool = True) -> Any:

@@ -1,10 +1,10 @@
-"""Throw broken text at every parser and reward; a script, not collected by pytest.
+"""Throw broken text at every parser and reward; a script that pytest does not collect.
 
-    python tests/fuzz.py --count 200000 --seed 0
-    pip install atheris && python tests/fuzz.py     # and 60 seconds guided by what code is reached
+    python tests/fuzz.py --count 100000 --seed 0
+    pip install atheris && python tests/fuzz.py     # and 60 seconds guided by coverage
 
-Ends with exit code 1 at the first input that raises anything but `Malformed`, takes more than
-50 ms, or leaves something that cannot be written as JSON.
+Exit code 1 at the first input that raises anything but `Malformed`, takes more than 50 ms in one
+reader, or leaves a value that JSON and UTF-8 cannot carry.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import random
 import resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,13 +23,17 @@ try:
     import atheris
 except ImportError:
     atheris = None
-OURS = ["ast_match", "benchmarks", "generator", "rewards", "solver"]
+OURS = ["ast_match", "evals", "generator", "rewards", "solver", "text_match"]
 with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
     import generator
     import rewards
     import solver
-    from ast_match import Call, Malformed, exact_match, parse_value
+    import text_match
+    from ast_match import Call, Tool, exact_match, parse_value, read_blocks
+    from errors import Malformed
     from evals.bfcl import parse_python_calls
+
+LIMIT = 0.05  # seconds
 
 GOOD = """<think>hm</think><question>Will it rain in Paris in the next 3 days?</question>
 <available_tools>[{"name": "get_weather", "description": "d", "parameters": {"city": {"type":
@@ -40,7 +45,10 @@ TOKENS = """<think> </think> <question> </question> <available_tools> </availabl
 "properties" "required" 'a' "a" "\\ud800" \ud800 "\\d" : , ; = == := . ... - + * ** / % ~ @ ! f f( x=
 x lambda for in if else not and or await yield None True False null true NaN Infinity -Infinity 1
 -1 1e999 1.5 0x1F 1_000 1j b'a' f'{a}' r'\\' ''' \"\"\" ``` ```json # \\ \n \t \0 \x85 é İ ½ ５ 東京 😀
-1,000 1.000,5 minus five C++ 99999999999999999999 \u2028 \ufeff""".split(" ")
+1,000 1.000,5 1,00,000 1.5,2.5,-3.5 1e-05 6.02e+23 1e99999 x10^8 10⁻⁵ minus five C++ ++ 👍🏽 ❤️ 👩‍💻
+القَاهِرَة ٣٫٥ ﷺ दिल्ली กรุงเทพ 서울 e\u0301 \u200f \u202f 99999999999999999999 \u2028 \ufeff \\/ \\ud83d\\ude00
+"input_schema" "inputSchema" "$schema" "additionalProperties" "null" "description" "title"
+</THINK> <Tool_Call_Answer>""".split(" ")
 
 
 def make(rng: random.Random) -> str:
@@ -60,26 +68,61 @@ def make(rng: random.Random) -> str:
     return "".join(rng.choices(TOKENS, k=2)) + (piece * size)[:size] + rng.choice(TOKENS)
 
 
-def try_all(text: str) -> None:
-    """Everything that reads what a model wrote."""
-    draft, answer = generator.parse(text), solver.parse(text)
+def read_task(text: str) -> None:
+    """Read a Generator's completion and score it."""
+    draft = generator.parse(text)
     reward = rewards.generator_reward(draft, 1.0, 1.0)
     assert 0 <= reward.total <= 3
-    gold = draft.calls or [Call("get_weather", {"city": "Paris", "days": 3})]
+    task = draft.task("a", "b")
+    if task:
+        json.dumps(task.to_json()).encode()
+
+
+def read_answer(text: str) -> None:
+    """Read a Solver's completion and score it."""
+    answer = solver.parse(text)
+    gold = [Call("get_weather", {"city": "Paris", "days": 3})]
     assert 0 <= rewards.solver_reward(answer, gold).total <= 2
     assert exact_match(answer.calls, answer.calls)
-    task = draft.task("a", "b")
-    json.dumps(task.to_json() if task else [call.to_json() for call in answer.calls]).encode()
+    calls = [call.to_json() for call in answer.calls]
+    json.dumps(calls, ensure_ascii=False).encode()
 
 
-def read_all(text: str) -> None:
-    """The readers of values alone."""
-    for read in (parse_value, parse_python_calls):
-        try:
-            json.dumps(read(text), default=lambda call: call.to_json(), allow_nan=False).encode()
-        except Malformed as reason:
-            assert 0 < len(str(reason)) < 60
-    rewards.grounded(text, text[::-1])
+def read_value(text: str) -> None:
+    """Read a value, and a tool from it."""
+    try:
+        value = parse_value(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        Tool.from_json(value[0] if isinstance(value, list) and value else value)
+    except Malformed as reason:
+        assert 0 < len(str(reason)) < 60
+
+
+def read_python(text: str) -> None:
+    """Read calls in Python's syntax."""
+    try:
+        calls = [call.to_json() for call in parse_python_calls(text)]
+        json.dumps(calls, ensure_ascii=False, allow_nan=False).encode()
+    except Malformed as reason:
+        assert 0 < len(str(reason)) < 60
+
+
+def read_question(text: str) -> None:
+    """Search a question for a piece of itself."""
+    text_match.words.cache_clear()
+    piece = text[len(text) // 3 : len(text) // 2]
+    text_match.grounded(piece, text)
+    text_match.grounded(5, text)
+    text_match.same_value(piece, text)
+
+
+def read_any_block(text: str) -> None:
+    """Read blocks of any case; what is found is in the text."""
+    for block in read_blocks(text, generator.BLOCKS, any_case=True).values():
+        assert block is None or block == block.strip() != ""
+
+
+READERS = (read_task, read_answer, read_value, read_python, read_question, read_any_block)
 
 
 def guided(seconds: int) -> None:
@@ -87,11 +130,27 @@ def guided(seconds: int) -> None:
 
     def try_bytes(data: bytes) -> None:
         text = atheris.FuzzedDataProvider(data).ConsumeUnicode(sys.maxsize)
-        try_all(text)
-        read_all(text)
+        for read in READERS:
+            read(text)
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=20000"], try_bytes)
     atheris.Fuzz()
+
+
+def measure(read: Callable[[str], None], text: str, n: int) -> float:
+    """Return the seconds of CPU time that a reader takes; the best of five if it is slow."""
+    best = float("inf")
+    for _ in range(5):  # a busy machine is no fault of the reader
+        start = time.process_time()
+        try:
+            read(text)
+        except Exception:
+            print(f"input {n}, {read.__name__}: {ascii(text[:2000])}", file=sys.stderr)
+            raise
+        best = min(best, time.process_time() - start)
+        if best <= LIMIT:
+            break
+    return best
 
 
 def main() -> None:
@@ -100,27 +159,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
-    rng, slowest = random.Random(a.seed), 0.0
+    rng = random.Random(a.seed)
+    slowest = dict.fromkeys(READERS, 0.0)
     for n in range(a.count):
         text = make(rng)
-        for work in (try_all, read_all):
-            seconds = []
-            while len(seconds) < 5 and min(seconds, default=1) > 0.05:  # a busy machine is no fault
-                rewards.words.cache_clear()
-                start = time.process_time()
-                try:
-                    work(text)
-                except Exception:
-                    print(f"input {n}, {work.__name__}: {ascii(text[:2000])}", file=sys.stderr)
-                    raise
-                seconds.append(time.process_time() - start)
-            slowest = max(slowest, min(seconds))
-            if min(seconds) > 0.05:
-                sys.exit(f"input {n}, {work.__name__}: {min(seconds):.3f} s: {ascii(text[:500])}")
+        for read in READERS:
+            seconds = measure(read, text, n)
+            slowest[read] = max(slowest[read], seconds)
+            if seconds > LIMIT:
+                sys.exit(f"input {n}, {read.__name__}: {seconds:.3f} s: {ascii(text[:500])}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{a.count} inputs, slowest {1000 * slowest:.0f} ms, peak memory {peak:.0f} MB", flush=True
-    )
+    times = ", ".join(f"{read.__name__} {1000 * s:.0f} ms" for read, s in slowest.items())
+    print(f"{a.count} inputs, peak memory {peak:.0f} MB; slowest: {times}", flush=True)
     if atheris:
         guided(seconds=60)
 

@@ -1,6 +1,8 @@
 """The Generator: the distribution of specs, the prompt, and what is read of a completion."""
 
+import json
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -82,6 +84,45 @@ def test_what_is_broken_ends_as_a_named_reason(old, new, reason):
     assert old in GOOD
     draft = generator.parse(GOOD.replace(old, new))
     assert reason in draft.reasons and draft.task("", "") is None
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "The user writes in <question>, I answer in <tool_call_answer>.",
+        "A draft: <question>Is it cold in Rome?</question>",
+        "First </question>, then </available_tools>.",
+        "I end with </think> and begin with <available_tools>.",
+        '<tool_call_answer>[{"name": "get_time", "arguments": {}}]</tool_call_answer>',
+    ],
+)
+def test_tags_in_the_thinking_open_and_close_nothing(thought):
+    draft = generator.parse(GOOD.replace("A weather request.", thought))
+    assert draft.task("", "weather") == generator.parse(GOOD).task("", "weather")
+
+
+def test_a_block_that_is_in_the_thinking_alone_does_not_count():
+    text = GOOD.replace("A weather request.", "<question>Is it cold in Rome today?</question>")
+    draft = generator.parse(re.sub(r"(?s)</think>\n<question>.*?</question>", "</think>", text))
+    assert draft.reasons == ["no question"]
+
+
+@pytest.mark.parametrize("tag", ["<think>", "</tool_call_answer>", "<Question>"])
+def test_a_question_that_holds_a_tag_is_refused_by_name(tag):
+    draft = generator.parse(GOOD.replace("in Paris in", f"in Paris {tag} in"))
+    assert draft.reasons == ["question holds a tag"] and draft.task("", "") is None
+
+
+def test_a_menu_may_be_in_openais_wrapper():
+    menu = json.loads(
+        re.search(r"<available_tools>\s(.*?)\s</available_tools>", GOOD, re.DOTALL)[1]
+    )
+    wrapped = json.dumps([{"type": "function", "function": tool} for tool in menu])
+    text = GOOD.replace(GOOD[GOOD.index("[{") : GOOD.index("</available_tools>")], wrapped)
+    task = generator.parse(text).task("", "weather")
+    assert task == generator.parse(GOOD).task("", "weather")
+    line = task.to_json() | {"tools": json.loads(wrapped)}
+    assert Task.from_json(line) == task
 
 
 @given(

@@ -54,6 +54,31 @@ def test_a_broken_answer_has_no_calls_and_a_named_reason(text, reason):
     assert solver.parse(text).calls == [] and solver.parse(text).reason == reason
 
 
+@pytest.mark.parametrize(
+    "think",
+    [
+        "I answer in <tool_call_answer>.",
+        "The form is <TOOL_CALL_ANSWER>[]</TOOL_CALL_ANSWER>.",
+        "I end with </think> and write <tool_call_answer>.",
+        "<tool_call_answer>",
+    ],
+)
+def test_tags_in_the_thinking_open_no_answer(think):
+    text = GOOD.replace("weather\n</think>", f"{think}\n</think>")
+    assert text != GOOD and solver.parse(text) == solver.parse(GOOD)
+
+
+def test_an_answer_in_the_thinking_counts_if_there_is_no_other():  # as in the released code
+    inside = GOOD.replace("\n</think>", "") + "</think>"
+    assert solver.parse(inside) == solver.parse(GOOD)
+
+
+def test_a_tag_in_a_value_does_not_end_the_answer():
+    text = GOOD.replace("Paris", "</tool_call_answer> or </think>, <tool_call_answer>")
+    (call,) = solver.parse(text).calls
+    assert call.arguments == {"city": "</tool_call_answer> or </think>, <tool_call_answer>"}
+
+
 def test_the_command_prints_the_calls_as_json(tmp_path):
     menu = [
         {
