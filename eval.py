@@ -41,7 +41,7 @@ from template import Chat, Template
 
 ROOT = Path(__file__).parent
 PREPARED = ROOT / "evals" / "data"  # written by evals/prepare.py
-PREPARE = "`python evals/prepare.py` gets the public benchmarks"
+PREPARE = "`python evals/prepare.py` downloads the public benchmarks"
 PAPER_IDS = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")
 BATCH_TOKENS = {"cpu": 65_536, "mps": 65_536, "cuda": 262_144}  # prompts, answers and padding
 
@@ -59,7 +59,7 @@ def load_heldout(path: str, limit: int | None) -> dict[str, list[Task]]:
         path = str(PREPARED)
         wanted = PAPER_IDS
     if not path:
-        note(f"No benchmark is prepared: {PREPARE}. tiny's own tasks follow; they are none.")
+        note(f"Evaluating on tiny's own tasks, which are not a benchmark; {PREPARE}.")
         path = "tiny"
     benchmarks = defaultdict(list)
     reader = TaskReader()
@@ -71,7 +71,7 @@ def load_heldout(path: str, limit: int | None) -> dict[str, list[Task]]:
             elif not wanted or wanted.match(task.id):
                 benchmarks[name].append(task)
     if not benchmarks:
-        raise UsageError(f"{path}: no task for exact match. Name another file; {PREPARE}.")
+        raise UsageError(f"{path}: no task for exact match. Name other tasks; {PREPARE}.")
     return {name: draw(tasks, name, limit) for name, tasks in benchmarks.items()}
 
 
@@ -84,7 +84,7 @@ def task_files(path: Path) -> list[Path]:
     """Return a JSONL file, or all of a folder; raise UsageError if there is none."""
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
     if not files or not path.exists():
-        raise UsageError(f"{path}: no JSONL file of tasks. Name one, or a folder; {PREPARE}.")
+        raise UsageError(f"{path}: no JSONL file of tasks. Name a file or a folder; {PREPARE}.")
     return files
 
 

@@ -182,7 +182,7 @@ def check_accept(accept: Any, calls: list[Call], tools: list[Tool]) -> None:
 def _check_type(schema: Any) -> None:
     """Raise `Malformed` unless a schema is an object with at most one type."""
     if not isinstance(schema, dict) or not isinstance(schema.get("type", ""), str):
-        raise Malformed("BFCL's rule needs schemas of one type each, and `items` alike")
+        raise Malformed("BFCL's rule needs one type per schema, `items` too; --rule exact does not")
 
 
 def _check_accepted(name: str, value: Any, schema: dict) -> None:

@@ -26,7 +26,8 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     z2 = Z95**2 / total
     centre = p + z2 / 2
     variance = p * (1 - p) + z2 / 4
-    half = Z95 * math.sqrt(variance / total)
+    error = math.sqrt(variance / total)
+    half = Z95 * error
     low = (centre - half) / (1 + z2)
     high = (centre + half) / (1 + z2)
     return max(0.0, low), min(1.0, high)
@@ -52,8 +53,8 @@ def bootstrap(groups: list[list]) -> Estimate:
             resampled.append(mean(some))
         samples.append(mean(resampled))
     samples.sort()
-    centre = mean([mean(values) for values in groups])
-    return centre, samples[LOW], samples[HIGH]
+    means = [mean(values) for values in groups]
+    return mean(means), samples[LOW], samples[HIGH]
 
 
 def macro_mean(benchmarks: list[Verdicts]) -> Estimate:

@@ -78,7 +78,7 @@ def prompt_widths(data):
                 "accept": [{"x": [1]}],
                 "tools": [{"name": "f", "parameters": {"x": {"type": ["integer", "null"]}}}],
             },
-            "one type",
+            "one type per schema",
         ),
         ("[" * 5000, ""),
     ],
@@ -365,7 +365,7 @@ def test_unprepared_benchmarks_leave_tinys_tasks_and_one_line_that_says_so(prepa
     assert list(found) == ["heldout"] and len(found["heldout"]) == 7
     eval.load_heldout("", 7)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "python evals/prepare.py" in line and "they are none" in line
+    assert "python evals/prepare.py" in line and "not a benchmark" in line
 
 
 def test_bfcls_files_are_left_out_with_one_line_each(prepared, capsys):
