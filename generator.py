@@ -52,7 +52,6 @@ P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
 SMALL_MENU, LARGE_MENU = (2, 4), (5, 8)  # Sec. 3.2: fewest and most tools; uniform between
 TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
-TAG = re.compile(rf"</?(?:{'|'.join(BLOCKS)})>", re.IGNORECASE)
 PLACEHOLDER_PHRASES = ("tool_name", "argument_name", "begin with <think>")
 
 SYSTEM = """You write one new task for a tool-calling assistant: what a user asks for, a menu of \
@@ -300,8 +299,6 @@ def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
     placeholder = is_placeholder(blocks["question"], "\n".join(m["content"] for m in chat))
     if placeholder:
         reasons.append("question is a placeholder")
-    if TAG.search(blocks["question"]):
-        reasons.append("question holds a tag")
     try:
         tools = to_tools(parse_value(blocks["available_tools"], python=False))
     except Malformed as reason:

@@ -31,7 +31,7 @@ from plumbing import report
 from plumbing.alarms import means
 from plumbing.command import run_command
 from plumbing.intervals import aligned, interval, macro_mean
-from plumbing.player import ROOT
+from plumbing.loading import ROOT
 from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import HARD, World
 

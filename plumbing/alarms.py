@@ -43,5 +43,9 @@ def alarms(lines: list[dict]) -> dict[str, str]:
 def means(lines: list[dict]) -> dict[str, float]:
     """Return the mean of each number over the last steps; NaN where a line lacks it."""
     last = lines[-LAST:]
-    names = [name for name, value in lines[-1].items() if isinstance(value, int | float)]
-    return {name: sum(line.get(name, math.nan) for line in last) / len(last) for name in names}
+    result = {}
+    for name, value in lines[-1].items():
+        if isinstance(value, int | float):
+            values = [line.get(name, math.nan) for line in last]
+            result[name] = sum(values) / len(values)
+    return result

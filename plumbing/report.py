@@ -101,7 +101,8 @@ def table(folder: Path) -> str:
 
 def share(verdicts: list[dict[str, bool]]) -> str:
     """Return the mean accuracy over benchmarks with its interval, as text."""
-    mean, low, high = macro_mean([list(right.values()) for right in verdicts])
+    answers = [list(right.values()) for right in verdicts]
+    mean, low, high = macro_mean(answers)
     return f"{100 * mean:.1f} %  {interval(low, high)}"
 
 

@@ -149,19 +149,18 @@ class Run:
     def record(self, values: dict) -> None:
         """Append a line to the log, show it, and raise an alarm once per kind."""
         timed = {f"seconds_{name}": round(s, 2) for name, s in self.seconds.items()}
-        self.seconds.clear()
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
         line |= values | timed
         append(self.folder / "log.jsonl", line)
         self.lines.append(line)
         for tell in self.trackers:
             tell(line)
-        if self.bar is None:
-            return
-        self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
-        if self.step == 0 and timed:
-            parts = ", ".join(f"{s:.1f} s {name}" for name, s in line.items() if name in timed)
-            tqdm.write(f"{self.phase}: first step took {parts}")
+        if self.bar is not None:
+            self.bar.set_postfix({name: f"{values[name]:.2f}" for name in self.shown})
+            if self.step == 0 and timed:
+                parts = ", ".join(f"{name} {s:.1f} s" for name, s in self.seconds.items())
+                tqdm.write(f"{self.phase}: the first step took: {parts}")
+        self.seconds.clear()
         for name, sentence in alarms(self.lines).items():
             if name not in self.alarmed:
                 self.alarmed.add(name)
@@ -185,14 +184,14 @@ class Run:
 
     def record_evaluation(self, k: int, verdicts: dict[str, list]) -> None:
         """Write and print the verdicts on the held-out tasks: benchmark -> [task id, right]."""
+        answers = []
         for name, pairs in verdicts.items():
             right = [ok for _, ok in pairs]
+            answers.append(right)
             print(f"{self.phase}: {name}, exact match {describe(right)}")
-        if len(verdicts) > 1:
-            mean, low, high = macro_mean([[ok for _, ok in pairs] for pairs in verdicts.values()])
-            print(
-                f"{self.phase}: mean of {len(verdicts)} {100 * mean:.1f} %  {interval(low, high)}"
-            )
+        if len(answers) > 1:
+            mean, low, high = macro_mean(answers)
+            print(f"{self.phase}: mean of {len(answers)} {100 * mean:.1f} %  {interval(low, high)}")
         write_whole(self.path(k, "heldout.json"), json.dumps(verdicts))
 
     def finish(self, k: int, phase: str) -> None:

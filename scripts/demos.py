@@ -23,7 +23,8 @@ from config import Config
 from errors import Malformed, UsageError
 from generator import Draft, Spec
 from plumbing.command import run_command
-from plumbing.player import ROOT, Player
+from plumbing.loading import ROOT
+from plumbing.player import Player
 from text_match import grounded, same_value
 
 SPEC = Spec("weather", "single_turn", 2, 1)

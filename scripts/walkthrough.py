@@ -2,15 +2,16 @@
 
     python -m scripts.walkthrough runs/tiny > WALKTHROUGH.md
 
-Follows a task of iteration 1: if there is one, a sound one that the base Solver gets wrong and the
-last one right, and the nearer its share of right answers is to a half the better.  What the run
-kept is read from its folder; completions are sampled again, by the run's own seeds.
+The task is one of iteration 1, if possible one that the base Solver gets wrong and the last one
+right, and with a pass rate near a half.  What the run kept is read from its folder; completions
+are sampled again from the run's own seeds.
 """
 
-import copy
 import json
 import sys
-from dataclasses import dataclass, fields
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -19,189 +20,147 @@ import curate
 import eval
 import generator
 import grpo
-import rewards
+import phases
 import solver
+from ast_match import exact_match
+from config import Config
+from curate import Candidate
+from errors import UsageError
 from experiments.audit import is_right
-from generator import Spec, Task
+from generator import Task
 from plumbing import report
+from plumbing.command import run_command
 from plumbing.player import Player
+from plumbing.run import Run
 from plumbing.runfolder import read_jsonl
-from selfplay import PIECE, Config, Run, phase_seed
+
+PAGE = Path(__file__).with_name("walkthrough_page.md")
 
 
 @dataclass
 class Story:
-    """What is told: a candidate of iteration 1 and its way through the system."""
+    """A selected candidate of iteration 1 and its greedy answers before and after training."""
 
-    spec: Spec
+    candidate: Candidate
     completion: str
-    task: Task
-    p: float  # measured in the run
-    place: int  # in the order of training
-    before: str  # greedy answers
+    place: int  # in training order
+    before: str
     after: str
 
-
-def fenced(text: str) -> str:
-    """A text as a block of Markdown."""
-    return f"\n```\n{text}\n```\n"
-
-
-def calls_of(text: str) -> str:
-    """The calls in a completion, or why there are none."""
-    answer = solver.parse(text)
-    return json.dumps([call.to_json() for call in answer.calls]) if answer.calls else answer.reason
+    def shows(self) -> tuple[bool, bool, float]:
+        """Return what makes a story a good one, the most important first."""
+        gold = self.candidate.task.calls
+        sound = is_right(self.candidate.task)  # of a task in the words of tiny
+        was_right = exact_match(solver.parse(self.before).calls, gold)
+        now_right = exact_match(solver.parse(self.after).calls, gold)
+        return sound, now_right and not was_right, -abs(self.candidate.p - 0.5)
 
 
-def choose(run: Run, base: Player, last: Player) -> Story:
-    """The task that shows most."""
-    cfg, here = run.cfg, run.folder / "iter1"
-    specs = generator.sample_specs(
-        phase_seed(cfg.seed, 1, "specs"), cfg.candidates, cfg.p_large_menu
-    )[:PIECE]
-    trained = here / "generator"  # none where it is frozen
-    writer = run.player(str(trained) if trained.exists() else cfg.model)
-    rollouts = run.sample(
-        writer, map(generator.prompt, specs), 1, phase_seed(cfg.seed, 1, "write/0")
-    )
-    texts = {f"1-{i:05d}": writer.text(r) for i, r in enumerate(rollouts)}
-    tasks = eval.load_tasks(here / "tasks.jsonl")
-    again = [
-        (place, task)
-        for place, task in enumerate(tasks, 1)
-        if task == generator.parse(texts.get(task.id, "")).task(task.id, task.domain)
-    ]
-    if not again:
-        sys.exit(f"the candidates of {run.folder} cannot be sampled again: it ran elsewhere")
-    ask = lambda player: dict(eval.complete(player, [t for _, t in again], cfg.max_new_tokens))
-    before, after = ask(base), ask(last)
-    p = {line["id"]: line["p"] for line in read_jsonl(here / "candidates.jsonl")}
-    right = lambda text, task: curate.pass_rate([solver.parse(text).calls], task.calls) == 1
+def choose(run: Run, folder: Path, base: Player, trained: Player) -> Story:
+    """Sample the candidates of iteration 1 again and return the best story of a selected one."""
+    cfg = run.cfg
+    writer = folder / "iter1" / "generator"  # missing if the Generator is frozen
+    player = run.load(str(writer) if writer.exists() else cfg.model)
+    candidates = {c.id: c for c in phases.propose(cfg, run, 1, player)}
+    pieces = read_jsonl(run.path(1, "texts.part.jsonl"))
+    texts = dict(zip(candidates, [text for piece in pieces for text in piece]))
+    rates = {line["id"]: line["p"] for line in read_jsonl(folder / "iter1" / "candidates.jsonl")}
+    places = {}
+    for place, task in enumerate(eval.load_tasks(folder / "iter1" / "tasks.jsonl"), 1):
+        if task.id in candidates and candidates[task.id].task == task:
+            candidates[task.id].p = rates[task.id]
+            places[task.id] = place
+    if not places:
+        raise UsageError(
+            f"{folder}: its candidates cannot be sampled again here. Where did it run?"
+        )
+    tasks = [candidates[id].task for id in places]
+    answers = zip(places.items(), greedy(cfg, base, tasks), greedy(cfg, trained, tasks))
+    stories = [Story(candidates[id], texts[id], n, *both) for (id, n), *both in answers]
+    return max(stories, key=Story.shows)
 
-    def shows(choice: tuple[int, Task]) -> tuple:
-        task = choice[1]
-        learned = right(after[task.id], task) and not right(before[task.id], task)
-        sound = cfg.model != "tiny" or is_right(task)
-        return sound, learned, -abs(p[task.id] - 0.5), len(task.calls[0].arguments)
 
-    place, task = max(again, key=shows)
-    return Story(
-        specs[int(task.id[2:])],
-        texts[task.id],
-        task,
-        p[task.id],
-        place,
-        before[task.id],
-        after[task.id],
-    )
+def greedy(cfg: Config, player: Player, tasks: list[Task]) -> list[str]:
+    """Return a player's greedy answers."""
+    chats = [solver.prompt(task, solver.template_of(cfg.solver_prompt)) for task in tasks]
+    return [player.text(r) for r in player.sample(chats, 1, cfg.answer_tokens, 0.0, 0)]
+
+
+def learn(run: Run, base: Player, task: Task) -> dict:
+    """Make one step of the base Solver on a group of its answers; return what the page shows."""
+    cfg = replace(run.cfg, solver_batch=1, solver_steps=1)
+    batch = phases.SolverBatches(cfg, run, 1, [task]).play(base, 0)
+    totals = batch.totals(cfg.group)
+    A = grpo.advantages(totals)[0].tolist()
+    before = mean_logps(cfg, base, batch.rollouts)
+    weights, reference = base.prepare_training(cfg)
+    optimizer = grpo.make_optimizer(weights, cfg)
+    grpo.step(base.model, optimizer, batch.rollouts, totals, cfg, reference)
+    after = mean_logps(cfg, base, batch.rollouts)
+    rows = defaultdict(list)  # what equal answers have in common -> their log-probabilities
+    for i, part in enumerate(batch.rewards):
+        answer = solver.parse(base.text(batch.rollouts[i]))
+        calls = json.dumps([call.to_json() for call in answer.calls])
+        advantage = round(A[i], 2) + 0.0  # no -0.00
+        row = f"`{answer.reason or calls}` | {part.fmt:.2f} | {part.acc:.2f} | {advantage:+.2f}"
+        rows[row].append((before[i], after[i]))
+    lines = []
+    for row, logps in rows.items():
+        old, new = torch.tensor(logps).mean(0).tolist()
+        lines.append(f"| {len(logps)} | {row} | {old:.4f} | {new:.4f} |")
+    return {"group": "\n".join(lines), "mean": totals.mean().item(), "std": totals.std().item()}
+
+
+@torch.no_grad()
+def mean_logps(cfg: Config, player: Player, rollouts: list) -> list[float]:
+    """Return the mean log-probability of a token of each completion."""
+    logps, _, mask = grpo.token_logprobs(player.model, rollouts, cfg.temperature)
+    return [row[kept].mean().item() for row, kept in zip(logps, mask)]
 
 
 def walk(folder: Path) -> str:
-    """The text; see the head of this file."""
-    found, last = json.loads((folder / "config.json").read_text()), max(report.heldout(folder))
-    run = Run(Config(**{f.name: found[f.name] for f in fields(Config)}), folder)
-    base, trained = run.player(run.cfg.model), run.player(str(folder / f"iter{last}" / "solver"))
-    story = choose(run, base, trained)
-    return (
-        proposed(story)
-        + valued(story, base, run.cfg)
-        + curated(story, folder, run.cfg)
-        + learned(story, base, run)
-        + answered(story, last)
+    """Return the page of a run folder."""
+    found = report.config(folder)
+    cfg = Config(**{f.name: found[f.name] for f in fields(Config)})
+    cfg = replace(cfg, candidates=min(cfg.candidates, phases.PIECE))
+    last = max(report.heldout(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(cfg, Path(scratch))
+        base = run.load(cfg.model, frozen=False)
+        trained = run.load(str(folder / f"iter{last}" / "solver"))
+        story = choose(run, folder, base, trained)
+    c = story.candidate
+    phases.judge(cfg, base, [c])
+    (reward,) = phases.reward_drafts(cfg, [generator.parse(story.completion)], [c])
+    (line,) = report.log(folder, "curate", 1)
+    page = PAGE.read_text(encoding="utf-8")
+    return page.format(
+        cfg=cfg,
+        spec=c.spec,
+        user=generator.prompt(c.spec, generator.template_of(cfg.generator_prompt))[-1]["content"],
+        completion=story.completion,
+        gold="\n".join(json.dumps(call.to_json()) for call in c.task.calls),
+        reward=reward,
+        p=c.p,
+        id=c.id,
+        line=line,
+        funnel="\n".join(f"| {n} | {why} |" for why, n in line["funnel"].items()),
+        bucket=curate.bucket(c.p),
+        place=story.place,
+        last=last,
+        before=story.before,
+        after=story.after,
+        **learn(run, base, c.task),
     )
 
 
-def proposed(story: Story) -> str:
-    """Spec, prompt, completion, task."""
-    calls = "\n".join(json.dumps(call.to_json()) for call in story.task.calls)
-    return (
-        f"# One task through the whole system\n\n## 1. A spec is drawn\n\n`{story.spec}`, by "
-        "`generator.sample_spec`. It becomes the user message of the Generator's prompt:\n"
-        + fenced(generator.prompt(story.spec)[1]["content"])
-        + "\n## 2. The trained Generator writes\n"
-        + fenced(story.completion)
-        + "\n`generator.parse` reads a task out of it, `curate.structural_reason` finds "
-        f"nothing wrong. Its gold calls:\n{fenced(calls)}"
-    )
-
-
-def valued(story: Story, base: Player, cfg: Config) -> str:
-    """The Generator's reward, term by term."""
-    asked = [solver.judge_prompt(story.task)] if cfg.judge == "on" else []
-    (sem,) = rewards.r_sem(base.digit_logits(asked)) or [0.0]
-    r = rewards.generator_reward(
-        generator.parse(story.completion), rewards.r_diff(story.p, cfg.probe, cfg.difficulty), sem
-    )
-    notes = {"valid": ", Eq. (2)", "diff": f"({story.p})", "sem": ", by the judge"}
-    rows = "".join(
-        f"| r_{part}{notes.get(part, '')} | {value:.3f} |\n" for part, value in vars(r).items()
-    )
-    return (
-        f"\n## 3. What it would have earned in phase 1\n\nThe frozen Solver answered it "
-        f"{cfg.probe} times at temperature {cfg.probe_temperature}; a share p = {story.p} was "
-        f"right as a whole.\n\n| part | value |\n| --- | --- |\n{rows}"
-        f"| R_G = r_fmt + r_valid + (r_diff + r_sem) / 2 | {r.total:.3f} |\n"
-    )
-
-
-def curated(story: Story, folder: Path, cfg: Config) -> str:
-    """The funnel of iteration 1, and where the task ended."""
-    line = report.log(folder, "curate", 1)[0]
-    rows = "".join(f"| {n} | {why} |\n" for why, n in line["funnel"].items())
-    return (
-        f"\n## 4. Through the funnel\n\nIt is candidate {story.task.id}, one of "
-        f"{line['candidates']} of iteration 1, which ended so:\n\n| candidates | |\n"
-        f"| --- | --- |\n{rows}\nThis one is confirmed, since p is at least {cfg.tau}, is "
-        f"*{curate.bucket(story.p)}* and was selected: number {story.place} of "
-        f"{line['selected']}, from easy to hard.\n"
-    )
-
-
-def learned(story: Story, base: Player, run: Run) -> str:
-    """A group of the base Solver: answers, rewards, advantages; one step on it alone."""
-    cfg, task = run.cfg, story.task
-    rollouts = run.sample(base, [solver.prompt(task)], cfg.group, cfg.seed)
-    texts = [base.text(r) for r in rollouts]
-    parts = [rewards.solver_reward(solver.parse(text), task.calls) for text in texts]
-    totals = torch.tensor([[part.total for part in parts]])
-    A = grpo.advantages(totals, cfg.scale)[0].tolist()
-
-    def means() -> list[float]:
-        with torch.no_grad():
-            logps, _, mask = grpo.token_logprobs(base.model, rollouts, cfg.temperature)
-        return [row[m].mean().item() for row, m in zip(logps, mask)]
-
-    old, optimizer = means(), torch.optim.AdamW(base.model.parameters(), cfg.lr)
-    reference = copy.deepcopy(base.model) if cfg.beta else None
-    metrics = grpo.step(base.model, optimizer, rollouts, totals, cfg, reference)
-    rows = "".join(
-        f"| `{calls_of(text)}` | {part.fmt:.2f} | {part.acc:.2f} | {a:+.2f} | {x:.4f} | {y:.4f} |\n"
-        for text, part, a, x, y in zip(texts, parts, A, old, means())
-    )
-    return (
-        f"\n## 5. What it teaches the Solver\n\nA group of {cfg.group} answers of the base "
-        f"model at temperature {cfg.temperature}. R_S = r_fmt + r_acc; the advantage A is R_S "
-        f"minus the group's mean, {totals.mean():.3f}, over its standard deviation, "
-        f"{totals.std():.3f} + 1e-4. On policy the ratio is 1, so each token of an answer has "
-        f"the loss -A, and the group's loss is {metrics['loss']:+.4f}; its gradient, of norm "
-        f"{metrics['grad_norm']:.2f}, is what counts. One step on this group alone, at "
-        f"learning rate {cfg.lr}, moves the mean log-probability of a token:\n\n"
-        f"| calls | r_fmt | r_acc | A | before | after |\n| --- | --- | --- | --- | --- | --- |\n{rows}"
-    )
-
-
-def answered(story: Story, last: int) -> str:
-    """The greedy answers before and after training."""
-    return (
-        f"\n## 6. Before and after\n\nThe base model, greedy:\n{fenced(story.before)}\nThe "
-        f"Solver of iteration {last}, greedy:\n{fenced(story.after)}"
-    )
+def main() -> None:
+    """Print the page of the run folder that the command line names."""
+    folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
+    if not (folder / "iter1" / "tasks.jsonl").exists() or not report.heldout(folder):
+        raise UsageError("name a run folder: python -m scripts.walkthrough runs/tiny")
+    print(walk(folder), end="")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "iter1" / "candidates.jsonl").exists():
-        sys.exit(
-            "usage: python -m scripts.walkthrough RUN_FOLDER > WALKTHROUGH.md   (a folder "
-            "of a run whose Generator made candidates)"
-        )
-    print(walk(Path(sys.argv[1])))
+    sys.exit(run_command("walkthrough", main))

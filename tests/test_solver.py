@@ -1,16 +1,10 @@
 """The Solver: one prompt, and what is read of an answer."""
 
-import json
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT
 
 import solver
 from ast_match import Call, Tool
 from generator import Task
-from scripts import ask
 
 TOOLS = [Tool("get_weather", "Forecast.", {"city": {"type": "string"}}, ("city",))]
 GOOD = '<think>\nweather\n</think>\n<tool_call_answer>\n[{"name": "get_weather", "arguments": {"city": "Paris"}}]\n</tool_call_answer>'
@@ -77,67 +71,3 @@ def test_a_tag_in_a_value_does_not_end_the_answer():
     text = GOOD.replace("Paris", "</tool_call_answer> or </think>, <tool_call_answer>")
     (call,) = solver.parse(text).calls
     assert call.arguments == {"city": "</tool_call_answer> or </think>, <tool_call_answer>"}
-
-
-def test_the_command_prints_the_calls_as_json(tmp_path):
-    menu = [
-        {
-            "name": "cancel_order",
-            "description": "Cancel the order.",
-            "parameters": {"person": {"type": "string"}},
-            "required": ["person"],
-        },
-        {
-            "name": "find_coupon",
-            "description": "Find the coupon.",
-            "parameters": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
-    ]
-    tools = tmp_path / "tools.json"
-    tools.write_text(json.dumps(menu))
-    command = [sys.executable, "solver.py", "--model", "tiny", "--tools", str(tools)]
-    command.append("Please cancel the order for Tora.")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0]["name"] in ("cancel_order", "find_coupon")
-
-
-def test_a_users_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp_path):
-    tools = [
-        {"type": "function", "function": {"name": f"tool_{i}", "description": "x" * 300}}
-        for i in range(40)
-    ]
-    (tmp_path / "tools.json").write_text("\ufeff" + json.dumps(tools), encoding="utf-8")
-    assert len(ask.read_menu(tmp_path / "tools.json")) == 40
-
-
-@pytest.mark.parametrize(
-    "menu, more, what",
-    [
-        ('{"name": "f"}', [], "tools.json: the menu is not a list"),
-        ("{", [], "tools.json: not JSON"),
-        (None, [], "tools.json"),
-        ("[]", ["--max-new-tokens", "0"], "--max-new-tokens 0"),
-        ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
-        ('[{"name": "f"}]', ["--max-new-tokens", "9", "\udcff"], "not valid Unicode"),
-    ],
-)
-def test_bad_input_gets_one_clear_line_and_exit_code_2(
-    tmp_path, monkeypatch, capsys, menu, more, what
-):
-    tools = tmp_path / "tools.json"
-    if menu:
-        tools.write_text(menu)
-    options = [
-        "--model",
-        "tiny",
-        "--tools",
-        str(tools),
-        *more,
-        *(["hello"] if len(more) < 3 else []),
-    ]
-    monkeypatch.setattr(sys, "argv", ["solver.py", *options])
-    with pytest.raises(SystemExit) as left:
-        ask.main()
-    assert left.value.code == 2 and what in capsys.readouterr().err.splitlines()[-1]

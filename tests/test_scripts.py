@@ -1,0 +1,210 @@
+"""The commands in scripts/: ask, demos, dry_run, walkthrough; and how a command ends."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from ast_match import Call, Tool
+from errors import EmptyPhase, UsageError
+from plumbing.command import run_command
+from scripts import ask, demos, dry_run
+
+MENU = [
+    {
+        "name": "cancel_order",
+        "description": "Cancel the order.",
+        "parameters": {"person": {"type": "string"}},
+        "required": ["person"],
+    },
+    {
+        "name": "find_coupon",
+        "description": "Find the coupon.",
+        "parameters": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
+]
+QUESTION = "Please cancel the order for Tora."
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """A folder without runs, with a menu."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps(MENU))
+    return str(path)
+
+
+def command(*arguments, **more):
+    whole = [sys.executable, "-m", *arguments]
+    return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, **more)
+
+
+# ------------------------------------------------------------------------------ ask
+def test_ask_prints_the_calls_as_json_and_nothing_else(tools, capsys):
+    assert ask.main(["--tools", tools, "--device", "cpu", QUESTION]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)[0]["arguments"] == {"person": "Tora"}
+    assert "no trained Solver under runs/: tiny" in err
+
+
+def test_ask_warns_of_calls_that_the_menu_does_not_allow():
+    menu = [Tool("f", "", {"x": {}, "y": {}}, ("x",))]
+    assert ask.doubts([Call("f", {"x": 1, "y": 2})], menu) == []
+    assert ask.doubts([Call("g", {}), Call("f", {"z": 1})], menu) == [
+        "g is not in the menu",
+        "f has no argument z",
+        "f lacks the required argument x",
+    ]
+
+
+def test_without_a_call_the_reason_and_the_raw_answer_are_shown(tools, capsys):
+    options = ["--tools", tools, "--model", "tiny", "--max-new-tokens", "12"]
+    assert ask.main([*options, QUESTION]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "<think>" in err and "no call: no tool_call_answer" in err
+    assert "cut off at 12 tokens" in err
+
+
+def test_ask_answers_one_question_per_line_until_the_end(tools, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTION}\n\nFind a coupon in Lima.\n"))
+    assert ask.main(["--tools", tools, "--model", "tiny", "--raw"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and err.count("<think>") == 2
+
+
+def test_the_solver_trained_last_answers_with_its_own_prompt(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for age, name in ((5, "runs/new/iter1"), (9, "runs/old/iter2"), (7, "runs/old/iter1")):
+        solver = tmp_path / name / "solver"
+        solver.mkdir(parents=True)
+        (solver / "config.json").write_text("{}")
+        os.utime(solver / "config.json", (1000 - age, 1000 - age))
+    (tmp_path / "runs/new/config.json").write_text('{"solver_prompt": "placeholders"}')
+    assert ask.newest_solver() == "runs/new/iter1/solver"
+    assert ask.prompt_of("runs/new/iter1/solver") == "placeholders"
+    assert ask.prompt_of("tiny") == ask.prompt_of("runs/old/iter2/solver") == "bank"
+
+
+def test_a_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp_path):
+    function = {"description": "x" * 300, "parameters": {"type": "object", "properties": {}}}
+    wrapped = [{"type": "function", "function": {"name": f"f{i}", **function}} for i in range(40)]
+    (tmp_path / "tools.json").write_text("\ufeff" + json.dumps(wrapped), encoding="utf-8")
+    assert [tool.name for tool in ask.read_menu(tmp_path / "tools.json")][:2] == ["f0", "f1"]
+
+
+@pytest.mark.parametrize(
+    "menu, more, what",
+    [
+        ('{"name": "f"}', [], "tools.json: the menu is not a list"),
+        ("[]", [], "tools.json: the list is empty"),
+        ("{", [], "tools.json: not JSON"),
+        (None, [], "tools.json: there is no such file"),
+        ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
+        ('[{"name": "f"}]', ["--model", "nosuchfolder"], "--model nosuchfolder"),
+        ('[{"name": "f"}]', ["--prompt", "nosuchprompt"], "nosuchprompt"),
+        ('[{"name": "f"}]', ["\udcff"], "not valid Unicode"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, menu, more, what):
+    tools = tmp_path / "tools.json"
+    if menu:
+        tools.write_text(menu)
+    question = [] if more == ["\udcff"] else ["hello"]
+    assert ask.main(["--tools", str(tools), "--model", "tiny", *more, *question]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert what in line and ("Errno" not in line or "--prompt" in more)
+
+
+# ------------------------------------------------------------------------------ the end of a command
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (UsageError("x"), 2),
+        (OSError("x"), 2),
+        (EmptyPhase("x"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_command_ends_in_one_line_and_a_code(error, code, capsys):
+    def work():
+        raise error
+
+    assert run_command("name", work) == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert run_command("name", lambda: None) == 0 and run_command("name", lambda: 1) == 1
+
+
+def test_a_command_piped_into_head_ends_without_a_traceback():
+    piped = f"{sys.executable} -m scripts.demos ast_match rewards generator solver | head -1"
+    done = subprocess.run(piped, cwd=ROOT, shell=True, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
+
+
+# ------------------------------------------------------------------------------ demos, dry run
+SHOWN = {  # demo -> what its output contains
+    "ast_match": ["malformed: not JSON", "equal to the first", "another answer"],
+    "text_match": ["1000     found", "'ad'     not found"],
+    "generator": ["Tools in the menu: 8", '"city": "Oslo"', "['answer: not JSON']"],
+    "solver": ["Begin with <think> and write both blocks.", "reason='no tool_call_answer'"],
+    "rewards": ["R_G = 2.54", "valid 0.80", "7/8 0.5813 #", "R_S = 1.75"],
+    "guards": ["copies the example's tools", "question names a tool", "[3, 3, 3]"],
+    "curate": ["d duplicate", "training order: e a"],
+    "rollout": ["ended: ", "hand, hf"],
+    "grpo": ["2.00     +1.225           -1.225        -1.470"],
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_demo_shows_its_concept(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["demos", name])
+    demos.main()
+    out = capsys.readouterr().out
+    for text in SHOWN[name]:
+        assert text in out, (text, out)
+
+
+def test_the_names_of_the_demos_are_listed_and_others_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["demos"])
+    demos.main()
+    listed = re.findall(r"scripts\.demos (\w+)", capsys.readouterr().out)
+    assert listed == list(SHOWN)
+    monkeypatch.setattr(sys, "argv", ["demos", "nothing"])
+    assert run_command("demos", demos.main) == 2
+
+
+def test_the_dry_run_plays_every_phase_and_says_that_it_is_scripted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dry_run.play()
+    out = capsys.readouterr().out
+    for k in (1, 2):
+        for phase in ("generator, step 0: reward", "curate: ", "solver, step 1: reward"):
+            assert f"iteration {k} {phase}" in out
+    right = [int(n) for n in re.findall(r"heldout, exact match (\d+) of", out)]
+    assert len(right) == 3 and right == sorted(right) and right[2] > right[0]
+    assert "R 2.75  A +1.14  fmt 1.00 valid 1.00 diff 1.00 sem 0.50" in out
+    assert "scripted" in out.splitlines()[0] and "scripted" in out.splitlines()[-1]
+    left = {path.name for path in (tmp_path / "runs/dry-run/iter2").iterdir()}
+    assert left >= {"candidates.jsonl", "tasks.jsonl", "heldout.json"}
+    assert not any(
+        (tmp_path / "runs/dry-run/iter2/solver").iterdir()
+    )  # nothing to be taken for one
+
+
+# ------------------------------------------------------------------------------ walkthrough
+def test_the_walkthrough_names_a_run_that_it_cannot_read(tmp_path):
+    done = command("scripts.walkthrough", str(tmp_path))
+    assert done.returncode == 2 and "name a run folder" in done.stderr
+
+
+def test_the_committed_walkthrough_has_no_minus_zero_and_no_equal_rows():
+    text = (ROOT / "WALKTHROUGH.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) == len(set(rows))
+    assert not re.search(r"-0\.0+\b(?!\d)", text)
