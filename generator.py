@@ -29,7 +29,6 @@ One raw example, the completion for the spec (library, single_turn, m = 2, n = 1
 
 import json
 import random
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -115,7 +115,8 @@ def evaluate(cfg: Config, run: Run, k: int, solver_path: str) -> None:
     template = solver.template_of(cfg.solver_prompt)
     verdicts = {}
     for name, tasks in eval.load_heldout(cfg.heldout, cfg.eval_tasks).items():
-        right = eval.grade(player, tasks, template, cfg.answer_tokens, name, run.leave_if_asked)
+        title = f"{run.phase}: {name}"
+        right = eval.grade(player, tasks, template, cfg.answer_tokens, title, run.leave_if_asked)
         verdicts[name] = [[task.id, ok] for task, ok in zip(tasks, right)]
     run.record_evaluation(k, verdicts)
 

@@ -13,7 +13,6 @@ BOUNDS = {  # logged number -> least and most that is healthy, what it means oth
     "skipped": (0, 0, "a step had no finite gradient and was left out: lower --lr"),
     "duplicates": (0, 0.3, "the Generator repeats itself: keep --guards on"),
     "kl": (0, 1, "the policy is far from the phase's start: lower --lr or raise --beta"),
-    "largest_share": (0, 0.05, "one task fills many slots: raise --candidates or lower --p-min"),
 }
 ENTROPY_LEFT = 1 / 3  # of the first step's entropy, under which completions become alike
 
