@@ -72,6 +72,11 @@ def held(text: str) -> bool:
     return zlib.crc32(text.encode()) % 4 == 0
 
 
+def join_sorted(names: list[str]) -> str:
+    """Return the key of a set of arguments."""
+    return "+".join(sorted(names))
+
+
 class World:
     """Writes tasks.
 
@@ -87,22 +92,17 @@ class World:
         self.weights = weights
         self.in_order = in_order
 
-    def pick(self, draw: Callable[[], tuple], tries: int = 10_000) -> Any:
-        """Draw (item, key) until the key is on our side or None; return None after `tries`."""
+    def pick(self, draw: Callable[[], Any], key: Callable = str, tries: int = 10_000) -> Any:
+        """Draw until an item's key is on our side of the world; return None after `tries`."""
         for _ in range(tries):
-            item, key = draw()
-            if key is None or held(key) == self.heldout:
+            item = draw()
+            if held(key(item)) == self.heldout:
                 return item
         return None
 
     def value(self, argument: str) -> str | int:
         """Return a value: a made-up name, a date, a time, a code or a number."""
-
-        def draw() -> tuple[str | int, str]:
-            value = self.any_value(argument)
-            return value, str(value)
-
-        return self.pick(draw)
+        return self.pick(lambda: self.any_value(argument))
 
     def any_value(self, argument: str) -> str | int:
         """Return a value of either side of the world."""
@@ -125,12 +125,11 @@ class World:
         name = self.tool_name(domain, taken, twin_of)
         taken.add(name)
 
-        def draw_arguments() -> tuple[list[str], str | None]:
+        def draw() -> list[str]:
             own = random.Random(domain).sample(sorted(ARGUMENTS), 14)  # a domain's own words
-            names = rng.sample(own, count)
-            return names, "+".join(sorted(names)) if count > 1 else None
+            return rng.sample(own, count)
 
-        names = self.pick(draw_arguments)
+        names = self.pick(draw, join_sorted) if count > 1 else draw()
         last_is_optional = count > 1 and rng.random() < self.weights["optional"]
         required = names[:-1] if last_is_optional else names
         parameters = {a: {"type": "integer" if a in NUMBERS else "string"} for a in names}
@@ -140,21 +139,20 @@ class World:
         """Return a name that is not taken, verb_noun."""
         rng = self.rng
 
-        def draw() -> tuple[str | None, str]:
+        def draw() -> str:
             verb = rng.choice(list(VERBS))
             noun = rng.choice(NOUNS[domain])
             if twin_of:
                 old_verb, old_noun = twin_of.split("_")
                 verb, noun = (old_verb, noun) if rng.random() < 0.5 else (verb, old_noun)
-            name = f"{verb}_{noun}"
-            return (None if name in taken else name), name
+            return f"{verb}_{noun}"
 
-        name = None
-        while name is None:
+        while True:
             name = self.pick(draw, tries=50)
             if rng.random() < 0.1:
                 twin_of = None  # not every tool has a twin on our side
-        return name
+            if name and name not in taken:
+                return name
 
     def phrase(self, tool: Tool, arguments: dict) -> str:
         """Return what a user says for this call, in forms that no other argument could have."""
@@ -435,14 +433,7 @@ def text_batches(texts: list[list[int]], rows: int, pad: int, seed: int) -> Batc
             yield ids, ids.masked_fill(ids == pad, -100)
 
 
-def train(
-    model: LlamaForCausalLM,
-    batches: Batches,
-    steps: int,
-    lr: float,
-    name: str,
-    decay: float = math.inf,
-) -> None:
+def train(model: LlamaForCausalLM, batches: Batches, steps: int, lr: float, decay: float) -> None:
     """Train on the next token with AdamW; a cosine takes the rate to a tenth in `decay` steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     began = time.time()
@@ -458,7 +449,9 @@ def train(
         optimizer.step()
         if step % 50 == 49:
             seconds = time.time() - began
-            print(f"{name} {step + 1}/{steps}  loss {loss.item():.3f}  {seconds:.0f} s", flush=True)
+            print(
+                f"step {step + 1} of {steps}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True
+            )
 
 
 def make(out: Path, seed: int, part: float) -> None:
@@ -478,12 +471,11 @@ def make(out: Path, seed: int, part: float) -> None:
     flawless = [encode(tokenizer, *text) for text in flawless]
     weak = [encode(tokenizer, *text) for text in weak]
     model = make_model(size, tokenizer.eos_token_id, pad)
-    millions = model.num_parameters() / 1e6
-    print(f"{millions:.2f} M parameters, {size} tokens in the vocabulary")
-    train(model, copy_batches(ROWS, size), copy, 2e-3, "copy")
-    train(model, text_batches(flawless, ROWS, pad, seed), clean, 2e-3, "clean", 2600)
-    train(model, text_batches(flawless, ROWS, pad, seed + 1), late, 5e-4, "late", 600)
-    train(model, text_batches(weak, ROWS, pad, seed), habit, 1e-3, "habit", HABIT_STEPS)
+    print(f"{model.num_parameters():,} parameters, {size} tokens in the vocabulary")
+    train(model, copy_batches(ROWS, size), copy, 2e-3, math.inf)
+    train(model, text_batches(flawless, ROWS, pad, seed), clean, 2e-3, 2600)
+    train(model, text_batches(flawless, ROWS, pad, seed + 1), late, 5e-4, 600)
+    train(model, text_batches(weak, ROWS, pad, seed), habit, 1e-3, HABIT_STEPS)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     for name, count, task_seed in (("heldout", 480, 1), ("dev", 240, 2)):
