@@ -52,6 +52,7 @@ SIGNED = rf"(?<![^\W{ALONE}])(?:-|(?![0-9]+(?!{EXPONENT})[^\W\d_{ALONE}])){NUMBE
 WORD = rf"{LETTER}+(?:(?<=[^\W\d_])[+#]+(?!\w))?"  # C is not in C++
 TOKEN = re.compile(rf"{SIGNED}|[{ALONE}]|{WORD}")
 
+NUMBERS = re.compile(NUMBER)
 ENGLISH = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")  # 1,234,567.89
 INDIAN = re.compile(r"[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}(\.[0-9]+)?")  # 12,34,567.89
 EUROPEAN = re.compile(r"[1-9][0-9]{0,2}((\.[0-9]{3})+,[0-9]+|(\.[0-9]{3}){2,})")  # 1.234.567,89
@@ -146,6 +147,7 @@ def symbols(text: str) -> str:
     return f" {' '.join(found)} "
 
 
+@lru_cache(maxsize=64)
 def fold(text: str) -> str:
     """Bring a text to one form: NFKC, lower case, digits 0 to 9, no marks, at most MAX_QUESTION.
 
@@ -175,7 +177,9 @@ def _fold_character(character: str) -> str:
 def _one_spelling(word: str) -> str:
     """Return the one spelling of a word; several words for numbers that commas or points join."""
     body = word.removeprefix("-")
-    if not re.fullmatch(NUMBER, body):
+    if body.isdigit():
+        return word
+    if not NUMBERS.fullmatch(body):
         return NUMBER_WORDS.get(word, word)
     sign = "-" if word != body else ""
     numbers = [_write_out(number) for number in _numbers(body)]
