@@ -60,7 +60,8 @@ COMMA = re.compile(r"[0-9]+,[0-9]+(e.*)?")  # 5,5
 POINT = re.compile(r"[0-9]+\.[0-9]+(e.*)?|[0-9]+e.*")
 
 ALIKE = str.maketrans({"\u2212": "-", "\u066b": ".", "\u066c": ","})  # minus; Arabic separators
-SUPERSCRIPT = re.compile("(?<=10)([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+SUPERSCRIPT = re.compile("(?<=[0-9])([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+FRACTION = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
 POWER = re.compile(r"(?<![\w.,])([0-9]+(?:[.,][0-9]+)?) ?[x×*·] ?10 ?\^ ?([+-]?[0-9]+)")
 POWER_OF_10 = re.compile(r"(?<![\w.,^])10\^([+-]?[0-9]+)")
 THIN = re.compile(r"(?<=[0-9])['’\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")  # 1'000; thin blanks
@@ -155,6 +156,7 @@ def fold(text: str) -> str:
     'café 3 1⁄2'
     """
     text = SUPERSCRIPT.sub(r"^\1", text[:MAX_QUESTION])  # NFKC would make 103 of 10³
+    text = FRACTION.sub(" ", text)  # and 11⁄2 of 1½
     text = THIN.sub("", text)
     text = normalize("NFKC", text)[:MAX_QUESTION]
     text = text.casefold().translate(ALIKE)
