@@ -52,6 +52,7 @@ SIGNED = rf"(?<![^\W{ALONE}])(?:-|(?![0-9]+(?!{EXPONENT})[^\W\d_{ALONE}])){NUMBE
 WORD = rf"{LETTER}+(?:(?<=[^\W\d_])[+#]+(?!\w))?"  # C is not in C++
 TOKEN = re.compile(rf"{SIGNED}|[{ALONE}]|{WORD}")
 
+NUMBERS = re.compile(NUMBER)
 ENGLISH = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")  # 1,234,567.89
 INDIAN = re.compile(r"[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}(\.[0-9]+)?")  # 12,34,567.89
 EUROPEAN = re.compile(r"[1-9][0-9]{0,2}((\.[0-9]{3})+,[0-9]+|(\.[0-9]{3}){2,})")  # 1.234.567,89
@@ -59,7 +60,8 @@ COMMA = re.compile(r"[0-9]+,[0-9]+(e.*)?")  # 5,5
 POINT = re.compile(r"[0-9]+\.[0-9]+(e.*)?|[0-9]+e.*")
 
 ALIKE = str.maketrans({"\u2212": "-", "\u066b": ".", "\u066c": ","})  # minus; Arabic separators
-SUPERSCRIPT = re.compile("(?<=10)([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+SUPERSCRIPT = re.compile("(?<=[0-9])([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+FRACTION = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
 POWER = re.compile(r"(?<![\w.,])([0-9]+(?:[.,][0-9]+)?) ?[x×*·] ?10 ?\^ ?([+-]?[0-9]+)")
 POWER_OF_10 = re.compile(r"(?<![\w.,^])10\^([+-]?[0-9]+)")
 THIN = re.compile(r"(?<=[0-9])['’\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")  # 1'000; thin blanks
@@ -146,6 +148,7 @@ def symbols(text: str) -> str:
     return f" {' '.join(found)} "
 
 
+@lru_cache(maxsize=64)
 def fold(text: str) -> str:
     """Bring a text to one form: NFKC, lower case, digits 0 to 9, no marks, at most MAX_QUESTION.
 
@@ -153,6 +156,7 @@ def fold(text: str) -> str:
     'café 3 1⁄2'
     """
     text = SUPERSCRIPT.sub(r"^\1", text[:MAX_QUESTION])  # NFKC would make 103 of 10³
+    text = FRACTION.sub(" ", text)  # and 11⁄2 of 1½
     text = THIN.sub("", text)
     text = normalize("NFKC", text)[:MAX_QUESTION]
     text = text.casefold().translate(ALIKE)
@@ -175,7 +179,9 @@ def _fold_character(character: str) -> str:
 def _one_spelling(word: str) -> str:
     """Return the one spelling of a word; several words for numbers that commas or points join."""
     body = word.removeprefix("-")
-    if not re.fullmatch(NUMBER, body):
+    if body.isdigit():
+        return word
+    if not NUMBERS.fullmatch(body):
         return NUMBER_WORDS.get(word, word)
     sign = "-" if word != body else ""
     numbers = [_write_out(number) for number in _numbers(body)]

@@ -110,6 +110,7 @@ def read_python(text: str) -> None:
 def read_question(text: str) -> None:
     """Search a question for a piece of itself."""
     text_match.words.cache_clear()
+    text_match.fold.cache_clear()
     piece = text[len(text) // 3 : len(text) // 2]
     text_match.grounded(piece, text)
     text_match.grounded(5, text)

@@ -21,7 +21,7 @@ import solver
 from ast_match import Call
 from generator import Spec
 from plumbing.player import Player
-from rewards import grounded, pair_score, r_acc, r_diff, r_valid
+from rewards import pair_score, r_acc, r_diff, r_valid
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,61 +64,6 @@ def test_eq_2_is_the_mean_over_all_gold_calls():
         '"days": 3}}]', '"days": 3}}, {"name": "get_news", "arguments": {"city": "Oslo"}}]'
     )
     assert parts(second).valid == pytest.approx((1.0 + 0.0) / 2)
-
-
-@pytest.mark.parametrize(
-    "value, question, found",
-    [
-        (3, "for three days", True),
-        ("three", "for 3 days", True),
-        (1000, "pay 1,000 now", True),
-        (1000, "pay 1000 now", True),
-        (3.5, "3.50 kg", True),
-        (5, "5.5 kg", False),
-        (5, "15 kg", False),
-        ("art", "a party", False),
-        ("New York", "to new  york!", True),
-        ("2025-06-01", "on 2025-06-01.", True),
-        (True, "anything", True),
-        (None, "anything", True),
-        ("", "anything", False),
-        ("café", "the CAFÉ", True),
-        ([1, 2], "1, 2", True),  # a list as it is written, one after the other
-        ([1, 2], "1 and 2", False),
-        ([], "1", False),
-        ("A-12", "code a-12", True),
-        (-5, "-5 degrees", True),
-        (-5, "\u22125 degrees", True),
-        (-5, "minus 5 degrees", True),
-        (-5, "5 degrees", False),
-        (5, "-5 degrees", False),
-        (6, "on 2025-06-01", False),
-        ("2025-06-01", "on 2025/06/01", True),
-        ("C", "in C++", False),
-        ("C++", "in C", False),
-        ("C++", "in C++ or C#", True),
-        ("14:30", "at 14.30", True),
-        (5.5, "5,5 litres", True),
-        (1000, "1 000 or so", True),
-        (1000, "1.000 or so", True),
-        (1000, "1,000.50 or so", False),
-        (2, "1,2,3", True),
-        (1.2, "1.2.3", False),
-        ("1e3", "1000 letters", True),
-        (0.5, "add .5 litres", True),
-        (5, "add .5 litres", False),
-        (".5", "5 apples", False),
-        (-0.5, "at -.5 degrees", True),
-        (5, "wait ...5 minutes", True),
-        (7, "agent 007", False),
-        ("東京", "a trip to 東京", True),
-        (5, "5km", False),  # one word, as in the released code
-        (25, "twenty-five", False),  # so are the number words: 0 to 20 and the tens
-        (20, "twenty-five", True),
-    ],
-)
-def test_a_value_stands_in_the_question_on_word_boundaries(value, question, found):
-    assert grounded(value, question) is found
 
 
 def test_the_difficulty_reward_on_eighths_is_the_designs_row():
@@ -184,31 +129,6 @@ def test_without_thinking_there_is_no_accuracy():
     gold = solver.parse(ANSWER).calls
     assert rewards.solver_reward(solver.parse(ANSWER), gold).total == pytest.approx(2.0)
     assert rewards.solver_reward(solver.parse(ANSWER.replace("<think>", "")), gold).acc == 0
-
-
-@pytest.mark.parametrize(
-    "a, b, same",
-    [
-        ("5", 5, True),
-        ("5.0", 5, False),
-        ("007", 7, False),
-        ("3.50", 3.5, True),
-        (" Paris ", "Paris", True),
-        (5, 5.0000000001, True),
-        ([True], [1], False),
-        ((1, 2), [1, 2], True),
-        (None, "None", False),
-        (1, 1.0, True),
-        (True, 1, False),
-        ("a  b", "a b", True),
-        ("A", "a", False),
-        ([1], [1.0], True),
-        (10**400, 1, False),
-        (10**400, 1.5, False),
-    ],
-)
-def test_values_are_compared_as_numbers_and_words(a, b, same):
-    assert rewards.same_value(a, b) is same
 
 
 def test_the_judge_is_asked_for_the_logits_of_one_forward_pass():
@@ -371,16 +291,6 @@ def test_the_accuracy_is_a_share_and_full_for_the_gold_calls_in_any_order(predic
     assert 0 <= r_acc(calls(predicted), calls(gold)) <= 1
     if gold:
         assert r_acc(calls(sorted(gold)), calls(gold)) == pytest.approx(1)
-
-
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-
-
-@given(st.recursive(scalars, lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.text())
-@settings(max_examples=100, deadline=None)
-def test_any_value_is_searched_and_compared_without_an_error(value, question):
-    assert grounded(value, question) in (True, False)
-    assert rewards.same_value(value, value) and rewards.same_value(value, question) in (True, False)
 
 
 WEATHER = {
