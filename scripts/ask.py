@@ -135,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--raw", action="store_true", help="print the raw answer, too")
     parser.add_argument("--max-new-tokens", type=int, default=320)
     parser.add_argument("--device", default="", help="default: the fastest there is")
+    parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
     a = parser.parse_args(argv)
     if a.max_new_tokens < 1:
         parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         menu = read_menu(a.tools)
         model = a.model or newest_solver()
         template = solver.template_of(a.prompt or prompt_of(model))
-        player = Player(model, a.device, frozen=True)
+        player = Player(model, a.device, a.sampler, frozen=True)
         for question in [a.question] if a.question else typed_questions():
             task = Task("", plain(question), menu, [])
             answered = answer(player, template, task, a.max_new_tokens, a.raw)
