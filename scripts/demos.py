@@ -45,21 +45,20 @@ def draft(old: str = "", new: str = "") -> Draft:
 
 def show_ast_match() -> None:
     """Texts become calls or have a reason; all are compared with the first."""
-    texts = (
+    texts = [
         '[{"name": "f", "arguments": {"x": 1, "y": "a"}}]',
         "```json\n{'name': 'f', 'arguments': {'y': 'a', 'x': 1.0}}\n```",
         '[{"name": "f", "arguments": {"x": "1", "y": "a"}}]',
         '[{"name": "f", "arguments": {"x": 1',
-    )
+    ]
     gold = to_calls(parse_value(texts[0]))
     for text in texts:
         try:
             calls = to_calls(parse_value(text))
+            equal = "equal to the first" if exact_match(calls, gold) else "another answer"
+            print(f"{text}\n    -> {calls}: {equal}")
         except Malformed as reason:
             print(f"{text}\n    -> malformed: {reason}")
-            continue
-        verdict = "equal to the first" if exact_match(calls, gold) else "another answer"
-        print(f"{text}\n    -> {calls}: {verdict}")
 
 
 def show_text_match() -> None:

@@ -59,9 +59,9 @@ class Scripted:
 
     def __init__(self, name: str, *_, **__) -> None:
         self.trained = int((re.findall(r"iter(\d)", name) or [0])[-1])
-        sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1)
-        heads = dict(num_attention_heads=2, num_key_value_heads=2)
-        self.model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **heads))
+        sizes = dict.fromkeys(["hidden_size", "intermediate_size"], 16)
+        one = dict.fromkeys(["num_hidden_layers", "num_attention_heads"], 1)
+        self.model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **one))
 
     def prepare_training(self, cfg: Config) -> tuple[list[torch.nn.Parameter], None]:
         """Return the weights of the stand-in, and no reference model."""
@@ -120,14 +120,6 @@ class Scripted:
         return f"<think>hm</think>\n<tool_call_answer>\n{json.dumps(calls)}\n</tool_call_answer>"
 
 
-def print_step(line: dict) -> None:
-    """Print the numbers of a training step."""
-    if "reward" in line:
-        numbers = ("reward", "fmt", "entropy", "grad_norm", "zero_advantage_groups")
-        shown = ", ".join(f"{name} {line[name]:.2f}" for name in numbers)
-        print(f"iteration {line['iteration']} {line['phase']}, step {line['step']}: {shown}")
-
-
 def print_batch(batches: Batches, group: int) -> None:
     """Print what the last step of a phase learned from: completions, rewards, advantages."""
     print(f"\nThe last batch of the {batches.role} in iteration 1:")
@@ -156,17 +148,17 @@ def write_heldout(path: Path, count: int) -> None:
 
 
 def play() -> None:
-    """Play two iterations; print the steps, the table of results, and two batches in full."""
+    """Play two iterations; print the report's tables and two batches in full."""
     print("The players are scripted: what they can do is written in a table, not learned.\n")
     heldout = Path("runs/dry-run/heldout.jsonl")
     cfg = Config("scripted", "dry-run", heldout=str(heldout), device="cpu", beta=0.0, **COUNTS)
+    cfg.iterations = 2
     delete(heldout.parent)
     write_heldout(heldout, 60)
     torch.manual_seed(0)
     run = Run(cfg, cli.open_folder(cfg, set_changed=False), player=Scripted)
-    run.trackers.append(print_step)
     selfplay.selfplay(cfg, run)
-    print(report.table(run.folder))
+    print(report.table(run.folder), report.training(run.folder), sep="\n")
     tasks = eval.load_tasks(run.path(1, "tasks.jsonl"))
     print_batch(GeneratorBatches(cfg, run, 1, "base"), cfg.group)
     print_batch(SolverBatches(cfg, run, 1, tasks), cfg.group)

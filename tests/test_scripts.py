@@ -184,7 +184,7 @@ def test_the_dry_run_plays_every_phase_and_says_that_it_is_scripted(tmp_path, mo
     dry_run.play()
     out = capsys.readouterr().out
     for k in (1, 2):
-        for phase in ("generator, step 0: reward", "curate: ", "solver, step 1: reward"):
+        for phase in ("generator: ", "curate: ", "solver: ", "evaluation: heldout"):
             assert f"iteration {k} {phase}" in out
     right = [int(n) for n in re.findall(r"heldout, exact match (\d+) of", out)]
     assert len(right) == 3 and right == sorted(right) and right[2] > right[0]
