@@ -80,7 +80,7 @@ def no_question(question: str, menu: list[Tool]) -> str | None:
 
 def _names_identifier(question: str, name: str) -> bool:
     """Whether a question has a name that is no word: an underscore, digit or inner capital."""
-    if not re.search(r"_|\d|[a-z][A-Z]", name):
+    if name not in question or not re.search(r"_|\d|[a-z][A-Z]", name):
         return False
     whole_word = rf"(?<!\w){re.escape(name)}(?!\w)"
     return bool(re.search(whole_word, question))

@@ -11,9 +11,17 @@ from test_generator import GOOD
 
 import curate
 import generator
+import guards
+import rewards
 from ast_match import Call, Tool
+from config import Config
 from curate import Candidate
 from generator import Spec
+
+OFF = Config(guards="off")
+GATE = Config(spec="gate", guards="off")
+FREE = Config(spec="free", guards="off")
+GRADED = Config(guards="off")
 
 SPEC = Spec("weather", "single_turn", 2, 1)
 TASK = generator.parse(GOOD).task("a", "weather")
@@ -24,7 +32,8 @@ def numbered(n, p, domain="weather"):
 
 
 def test_a_good_task_passes_the_structural_check():
-    assert curate.structural_reason(TASK, SPEC) is None
+    for rule in ("graded", "gate", "free"):
+        assert curate.structural_reason(TASK, SPEC, Config(spec=rule)) is None
 
 
 @pytest.mark.parametrize(
@@ -55,11 +64,6 @@ def test_a_good_task_passes_the_structural_check():
             "value not in the question",
         ),
         (
-            replace(TASK, question="Is The Little Prince on the shelf of the Harbour branch?"),
-            SPEC,
-            "question is a placeholder",
-        ),
-        (
             replace(TASK, tools=[TASK.tools[0], replace(TASK.tools[0], name="forecast")]),
             SPEC,
             "two tools that differ in the name alone",
@@ -77,7 +81,7 @@ def test_a_good_task_passes_the_structural_check():
     ],
 )
 def test_each_flaw_has_its_name(task, spec, reason):
-    assert curate.structural_reason(task, spec) == reason
+    assert curate.structural_reason(task, spec, GATE) == reason
 
 
 def test_copies_that_differ_in_case_blanks_digits_and_quotes_collapse():
@@ -91,7 +95,7 @@ def test_copies_that_differ_in_case_blanks_digits_and_quotes_collapse():
         Candidate("2", SPEC, other),
         Candidate("3", SPEC, None, "no question"),
     ]
-    assert [c.id for c in curate.check(candidates)] == ["1"]
+    assert [c.id for c in curate.check(candidates, OFF)] == ["1"]
     assert [c.reason for c in candidates] == [None, "duplicate", "no question"]
 
 
@@ -193,7 +197,7 @@ def varied(rng, i):
 
 
 def funnel(candidates, size=30):
-    sound = curate.check(candidates)
+    sound = curate.check(candidates, OFF)
     for c in sound:
         c.p = len(c.task.question) * 7 % 9 / 8
     return [c.id for c in curate.select(curate.verify(sound, 0.125), size)]
@@ -219,7 +223,7 @@ def test_the_whole_funnel_accounts_for_everyone_whatever_the_order_of_arrival(se
 def test_of_near_copies_only_the_one_with_the_lowest_id_is_left(seed):
     rng = random.Random(seed)
     candidates = [varied(rng, i) for i in range(40)]
-    left = curate.check(candidates)
+    left = curate.check(candidates, GATE)
     folded = lambda c: c.task.question.lower().split(" in ")[1].split()[0].strip('"')  # the city
     assert len({folded(c) for c in left}) == len(left) <= len(CITIES)
     for c in candidates:
@@ -227,17 +231,82 @@ def test_of_near_copies_only_the_one_with_the_lowest_id_is_left(seed):
             assert any(folded(c) == folded(kept) and kept.id < c.id for kept in left)
 
 
-def test_copies_of_a_batch_are_counted_whatever_their_values_and_tool_names():
-    rome = replace(
-        TASK,
-        question="Will it rain in Rome in the next 9 days?",
-        calls=[Call("get_rain", {"city": "Rome", "days": 9, "note": ""})],
-    )
-    other = replace(TASK, question="Is Paris dry for 3 days?")
-    assert curate.copies([TASK, rome, other, None, None]) == [2, 2, 1, 1, 1]
+def menu_of(size):
+    return [Tool(f"tool_{i}", f"Does {i}.", {}, ()) for i in range(size)]
 
 
-def test_10_000_candidates_are_curated_in_5_seconds():
+def sized(tools, calls):
+    """A task with a menu of this size and so many calls, sound otherwise."""
+    menu = menu_of(tools)
+    return replace(TASK, tools=menu, calls=[Call(menu[i % tools].name, {}) for i in range(calls)])
+
+
+@pytest.mark.parametrize(
+    "tools, calls, graded, gate, free",
+    [
+        (2, 1, True, True, True),
+        (1, 1, False, False, True),
+        (3, 1, True, False, True),
+        (12, 1, True, False, True),
+        (13, 1, False, False, True),
+        (2, 2, True, False, True),
+        (2, 3, True, False, True),
+        (2, 4, False, False, True),
+    ],
+)
+def test_each_rule_for_the_spec_accepts_its_own_sizes(tools, calls, graded, gate, free):
+    task = sized(tools, calls)
+    for cfg, accepted in ((GRADED, graded), (GATE, gate), (FREE, free)):
+        reason = curate.structural_reason(task, SPEC, cfg)
+        assert (reason is None) == accepted, (cfg.spec, reason)
+        assert accepted or reason.endswith("is not the spec's")
+
+
+@pytest.mark.parametrize(
+    "tools, calls, share",
+    [(2, 1, 1.0), (4, 1, 1 / 2), (8, 1, 1 / 4), (2, 2, 1 / 2), (4, 3, 1 / 6)],
+)
+def test_a_graded_spec_scales_by_menu_size_and_number_of_calls(tools, calls, share):
+    task = sized(tools, calls)
+    assert curate.obedience(task, SPEC, GRADED) == pytest.approx(share)
+    assert curate.obedience(task, SPEC, GATE) == curate.obedience(task, SPEC, FREE) == 1.0
+
+
+def test_fewer_tools_than_asked_for_cost_as_much_as_more():
+    spec = replace(SPEC, menu_size=4, calls=2)
+    assert curate.obedience(sized(2, 1), spec, GRADED) == pytest.approx(1 / 4)
+    assert curate.obedience(sized(8, 3), spec, GRADED) == pytest.approx(1 / 2 * 2 / 3)
+
+
+def test_a_guard_refuses_a_task_with_its_own_reason_unless_the_guards_are_off():
+    example = generator.example_of(SPEC)
+    task = replace(TASK, tools=[*TASK.tools, example.tools[0]])
+    assert curate.structural_reason(task, SPEC, Config()) == guards.COPIES[0]
+    assert curate.structural_reason(task, SPEC, OFF) is None
+    named = replace(TASK, question=TASK.question + " get_time")
+    assert curate.structural_reason(named, SPEC, Config()) == "question names a tool or argument"
+    assert curate.structural_reason(named, SPEC, OFF) is None
+
+
+def test_tasks_above_the_highest_pass_rate_are_too_easy():
+    candidates = [numbered(1, 1.0), numbered(2, 0.875), numbered(3, 0.125), numbered(4, 0.0)]
+    assert [c.id for c in curate.verify(candidates, 0.125, 0.875)] == ["0002", "0003"]
+    assert candidates[0].reason == "too easy"
+    assert candidates[3].reason == "not confirmed by the Solver"
+    easy = numbered(5, 1.0)
+    assert curate.verify([easy], 0.125) == [easy]  # by default no task is too easy
+
+
+def test_by_default_curation_keeps_every_task_that_r_diff_pays_for():
+    cfg = Config()
+    for right in range(cfg.num_probes + 1):
+        p = right / cfg.num_probes
+        kept = curate.verify([numbered(1, p)], cfg.p_min, cfg.p_max)
+        assert bool(kept) == (rewards.r_diff(p, cfg.num_probes) > 0)
+
+
+@pytest.mark.parametrize("cfg", [OFF, Config()], ids=["guards off", "guards on"])
+def test_10_000_candidates_are_curated_in_8_seconds(cfg):
     rng, candidates = random.Random(0), []
     for i in range(10_000):
         values = [f"{rng.choice('bcdfg')}{rng.getrandbits(40):x}" for _ in range(3)]
@@ -258,8 +327,8 @@ def test_10_000_candidates_are_curated_in_5_seconds():
         spec = Spec(rng.choice(generator.DOMAINS), "single_turn", 8, 1)
         candidates.append(Candidate(f"{i:05d}", spec, task))
     start = time.process_time()
-    sound = curate.check(candidates)
+    sound = curate.check(candidates, cfg)
     for c in sound:
         c.p = curate.pass_rate([c.task.calls] * 5 + [[]] * 3, c.task.calls)
     selected = curate.select(curate.verify(sound, 0.125), 2000)
-    assert time.process_time() - start < 5 and len(sound) == 10_000 and len(selected) == 1000
+    assert time.process_time() - start < 8 and len(sound) == 10_000 and len(selected) == 1000

@@ -185,8 +185,9 @@ def test_the_plan_numbers_tools_and_calls_and_names_what_is_left_out():
     call = BANK["library"][1][0].calls[0]
     shown = generator.show(Example("library", "single_turn", "q", tools[:2], [call]))
     assert "Tool 1: find_book(title, branch, large_print?)\nTool 2: renew_loan(" in shown
-    assert "Call 1: find_book with title The Little Prince, branch Harbour; without large_print" in (
-        shown
+    assert (
+        "Call 1: find_book with title The Little Prince, branch Harbour; without large_print"
+        in (shown)
     )
 
 

@@ -46,17 +46,35 @@ def test_specs_follow_the_papers_distribution():
     assert len(generator.DOMAINS) == 32 and min(Counter(s.domain for s in specs).values()) > 500
 
 
-def test_what_is_constant_stands_in_the_system_message_and_what_varies_in_the_user_message():
-    a, b = (
-        generator.prompt(Spec(d, "single_turn", m, n))
-        for d, m, n in (("travel", 4, 2), ("math", 2, 1))
-    )
-    assert a[0] == b[0] and a[0]["role"] == "system"
-    assert (
-        "Domain: travel" in a[1]["content"]
-        and "menu: 4" in a[1]["content"]
-        and "answer: 2" in a[1]["content"]
-    )
+def test_rules_and_example_are_in_the_system_message_and_the_spec_in_the_user_message():
+    chats = []
+    for domain, menu_size, calls in (("travel", 4, 2), ("math", 2, 1)):
+        spec = Spec(domain, "single_turn", menu_size, calls, example_seed=menu_size)
+        example = generator.show(generator.example_of(spec))
+        system, user = generator.prompt(spec)
+        assert system["role"] == "system" and example in system["content"]
+        chats.append((system["content"].replace(example, ""), user["content"]))
+    (rules, user), (same_rules, _) = chats
+    assert rules == same_rules
+    for what in ("Domain: travel", "menu: 4", "answer: 2"):
+        assert what in user and what not in rules
+
+
+def test_the_share_of_large_menus_is_an_argument():
+    for share, sizes in ((0.0, {2, 3, 4}), (1.0, {5, 6, 7, 8})):
+        specs = generator.sample_specs(0, 400, share)
+        assert {s.menu_size for s in specs if s.calls == 1} == sizes
+
+
+def test_a_piece_of_the_prompt_is_a_placeholder_whatever_the_prompt():
+    """An echo of the example or of a prompt of one's own earns nothing, either."""
+    spec = Spec("travel", "single_turn", 3, 1, example_seed=4)
+    question = generator.example_of(spec).question
+    text = GOOD.replace("Will it rain in Paris in the next 3 days?", question)
+    assert generator.parse(text, generator.prompt(spec)).placeholder
+    assert not generator.parse(text).placeholder
+    own = [{"role": "user", "content": "Write: Will it rain in Paris in the next 3 days?"}]
+    assert generator.parse(GOOD, own).placeholder
 
 
 def test_a_good_completion_becomes_a_task():
@@ -73,6 +91,7 @@ def test_a_good_completion_becomes_a_task():
     "old, new, reason",
     [
         ("</think>", "", "no think"),
+        ("Will it rain in Paris in the next 3 days?", "hm", "question is a placeholder"),
         ("<question>", "", "no question"),
         ('"city": "Paris",', '"city": "Paris"', "answer: not JSON"),
         ('[{"name": "get_weather", "desc', '{"name": "get_weather", "desc', "menu: not JSON"),

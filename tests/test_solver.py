@@ -20,6 +20,23 @@ def test_the_prompt_shows_the_menu_then_the_request_and_says_how_to_begin():
     assert "<tool_call_answer>" in system["content"] and "Paris" not in system["content"]
 
 
+def test_the_gold_calls_are_not_in_the_prompt_and_do_not_change_it():
+    gold = [Call("get_weather", {"city": "Paris", "hidden": "gold"})]
+    chat = solver.prompt(Task("", "Rain in Paris?", TOOLS, gold))
+    assert chat == solver.prompt(Task("", "Rain in Paris?", TOOLS, []))
+
+
+def test_the_example_of_the_prompt_is_drawn_by_the_task_and_shown_in_the_system_message():
+    systems = set()
+    for question in ("Rain in Paris?", "Snow in Oslo?", "Sun in Rome?"):
+        task = Task("", question, TOOLS, [])
+        system, _ = solver.prompt(task)
+        assert solver.show(solver.example_of(task)) in system["content"]
+        assert "Leave out every optional argument" in system["content"]
+        systems.add(system["content"])
+    assert len(systems) == 3
+
+
 def test_the_judge_sees_question_menu_and_answer():
     task = Task("", "Rain in Paris?", TOOLS, [Call("get_weather", {"city": "Paris"})])
     user = solver.judge_prompt(task)[1]["content"]

@@ -1,6 +1,5 @@
 """Prompts: the two that ship, and one's own from a file with named fields."""
 
-
 import pytest
 
 import generator
