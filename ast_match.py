@@ -30,7 +30,7 @@ from errors import Malformed
 
 MAX_CHARS = 10_000  # of a value; a menu of 8 long-winded tools has about 6,000 characters
 MAX_DEPTH = 200  # open brackets, as in Python; the parsers below recurse once per bracket
-UNOPENED = "unopened"  # no tag: thinking whose opening tag is in the prompt
+UNOPENED = "unopened"  # names thinking whose opening tag is in the prompt
 # A list or an object, perhaps fenced, up to the first "<" outside its strings.  No backslash is
 # outside a string: else the match could run on from each tag, in quadratic time.
 VALUE = re.compile(
@@ -38,7 +38,7 @@ VALUE = re.compile(
     r"""(?:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')[^"'<\\]*)*""",
     re.DOTALL | re.IGNORECASE,
 )
-# A string that never ends is taken whole too: else the search would begin anew at each quote.
+# A string that never ends is taken whole too: else the search would restart at each quote.
 STRING_OR_WORD = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\b(?:True|False|None)\b', re.DOTALL)
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 

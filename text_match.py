@@ -11,7 +11,7 @@ Our decisions:
      to them (Korean), each character is a word.
   4. Letters with accents differ from letters without.  Vowel signs that Arabic and Hebrew may
      leave out do not count.
-  5. A text without words, such as "+" or an emoji, is searched among the symbols.
+  5. A text without words, like "+" or an emoji, is searched among the symbols.
 
 One raw example:
 

@@ -443,6 +443,29 @@ def test_every_usual_form_of_a_tool_is_read(item):
     assert to_tools([{"type": "function", "function": tool}]) == [Tool("f", "d", CITY, ("city",))]
 
 
+names = st.sampled_from(
+    "name function parameters input_schema inputSchema properties required type title $schema "
+    "additionalProperties description arguments tool_name x".split()
+)
+objects = st.recursive(
+    st.sampled_from(["f", "object", "null", "", None, True, 1, 1.5]),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(names, x, max_size=4),
+)
+
+
+@given(objects)
+@settings(max_examples=500, deadline=None)
+def test_any_object_is_a_tool_or_is_refused_and_is_calls_or_none(item):
+    try:
+        tool = Tool.from_json(item)
+        assert Tool.from_json(tool.to_json()).name == tool.name
+        json.dumps(tool.to_json())
+    except Malformed as reason:
+        assert str(reason).startswith("a tool")
+    for call in to_calls(item):
+        assert call.name and json.dumps(call.to_json())
+
+
 def test_required_beside_and_inside_are_joined():
     both = {"name": "f", "parameters": {"properties": {"x": {}, "y": {}}, "required": ["y", "x"]}}
     assert Tool.from_json(both | {"required": ["x"]}).required == ("x", "y")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generator
+import guards
 from errors import Malformed
 from generator import Spec, Task
 
@@ -129,7 +130,7 @@ def test_a_block_that_is_in_the_thinking_alone_does_not_count():
 @pytest.mark.parametrize("tag", ["<think>", "</tool_call_answer>", "<Question>"])
 def test_a_question_that_holds_a_tag_is_refused_by_name(tag):
     draft = generator.parse(GOOD.replace("in Paris in", f"in Paris {tag} in"))
-    assert draft.reasons == ["question holds a tag"] and draft.task("", "") is None
+    assert guards.no_question(draft.question, draft.tools) == "question holds a tag"
 
 
 def test_a_menu_may_be_in_openais_wrapper():
