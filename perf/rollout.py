@@ -45,6 +45,7 @@ def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
     """Name -> a run that samples GROUP completions of `new_tokens` of each prompt."""
     uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
     ids, mask, _ = rollout.left_pad(prompts, model.device)
+    params = rollout.SamplingParams(new_tokens, 1.0, NEVER, rows=len(prompts) * GROUP)
     common = dict(
         input_ids=ids,
         attention_mask=mask.long(),
@@ -56,7 +57,7 @@ def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
         pad_token_id=0,
     )
     return {
-        "ours": lambda: rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, uniforms),
+        "ours": lambda: rollout.sample(model, prompts, GROUP, params, uniforms),
         "generate": lambda: model.generate(**common),
         "static": lambda: model.generate(
             **common, cache_implementation="static", disable_compile=True
@@ -69,6 +70,7 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: i
     over `repeats` rollouts."""
     choose, stamps, early, late = rollout.choose, [], [], []
     uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
+    params = rollout.SamplingParams(new_tokens, 1.0, NEVER, rows=len(prompts) * GROUP)
 
     def stamped(*arguments):
         stamps.append(time.perf_counter())
@@ -77,7 +79,7 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: i
     with patch("rollout.choose", stamped):
         for _ in range(repeats):
             stamps.clear()
-            rollout.sample(model, prompts, GROUP, new_tokens, 1.0, NEVER, uniforms)
+            rollout.sample(model, prompts, GROUP, params, uniforms)
             steps = [b - a for a, b in zip(stamps, stamps[1:])]
             early, late = early + steps[40:80], late + steps[-40:]
     return measure.median(late) / measure.median(early)

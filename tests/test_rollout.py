@@ -21,12 +21,15 @@ from transformers import (
 
 import grpo
 import rollout
-from plumbing import group_cache, slots
+from errors import UsageError
+from perf import slot_steps
+from plumbing import cuda_graph, group_cache, slots
 from plumbing.player import next_token_logits
 from rollout import SamplingParams, sample, sample_hf
 
 RAGGED = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16, 17], [18, 19], [20, 21, 22, 23]]
 NEVER = 10**6  # an id that no model has
+ENDS = [2, 30, 40]
 FAMILIES = [
     (Qwen2ForCausalLM, Qwen2Config),
     (LlamaForCausalLM, LlamaConfig),
@@ -160,9 +163,9 @@ def test_the_cache_is_gone_when_a_rollout_is_over(model, monkeypatch):
     gc.collect()
     gc.disable()  # only what nothing refers to goes
     try:
-        for _ in range(2):
+        for _ in range(2):  # the first time it checks the model, twice
             sample(model, RAGGED, 2, SamplingParams(8, 1.0, [2], rows=4), uniforms(2, 8))
-        assert len(caches) == 2 and [cache() for cache in caches] == [None] * len(caches)
+        assert len(caches) == 4 and [cache() for cache in caches] == [None] * len(caches)
     finally:
         gc.enable()
 
@@ -192,3 +195,191 @@ def test_next_token_logits_are_those_of_each_prompt_alone(model):
     together = next_token_logits(model, RAGGED)
     alone = torch.stack([model(torch.tensor([p])).logits[0, -1] for p in RAGGED])
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+# ------------------------------------------------------------------------- refill and memory
+
+
+@pytest.mark.parametrize("rule", [slots.EXACT, slots.Rule(look_every=5, block=7, fixed=True)])
+@pytest.mark.parametrize("rows", [1, 2, 5, 7, 11])
+def test_ids_do_not_depend_on_the_number_of_slots(model, monkeypatch, rule, rows):
+    right = sample_hf(model, RAGGED * 2, 3, SamplingParams(24, 1.0, ENDS), uniforms(3, 24, 0, 10))
+    monkeypatch.setitem(slots.RULES, "cpu", rule)
+    params = SamplingParams(24, 1.0, ENDS, rows)
+    assert sample(model, RAGGED * 2, 3, params, uniforms(3, 24, 0, 10)) == right
+
+
+def test_every_prompt_is_prefilled_once_and_the_cache_is_bounded_by_the_slots(model, monkeypatch):
+    prefilled, sizes = [], []
+    begin, init = group_cache.GroupCache.begin_prefill, group_cache.GroupCache.__init__
+
+    def counted(cache, places, mask):
+        prefilled.extend(mask.sum(1).tolist())
+        return begin(cache, places, mask)
+
+    def watched(cache, size, *more):
+        sizes.append((size.slots, size.places))
+        init(cache, size, *more)
+
+    prompts = RAGGED * 20
+    params = SamplingParams(12, 1.0, ENDS, 8)
+    sample(model, prompts, 2, params, uniforms(2, 12, 0, len(prompts)))  # the check comes first
+    monkeypatch.setattr(group_cache.GroupCache, "begin_prefill", counted)
+    monkeypatch.setattr(group_cache.GroupCache, "__init__", watched)
+    sample(model, prompts, 2, params, uniforms(2, 12, 0, len(prompts)))
+    assert sorted(prefilled) == sorted(map(len, prompts))
+    assert sizes == [(8, 12)]  # of 200 completions and 100 prompts
+
+
+def test_slots_are_seldom_idle_when_answers_have_realistic_lengths():
+    lengths = slot_steps.realistic_lengths()
+    before = slot_steps.without_refill(lengths, 256)
+    cpu, cuda = (slot_steps.with_refill(lengths, 256, device) for device in ("cpu", "cuda"))
+    print(f"slot-steps per token: {before:.2f} without refill, {cpu:.2f} CPU, {cuda:.2f} CUDA")
+    assert before > 1.5 and cpu <= 1.25 and cuda <= 1.25
+
+
+def test_a_rollout_that_is_too_large_for_memory_goes_on_with_half_the_slots(model, monkeypatch):
+    params = SamplingParams(24, 1.0, ENDS, 8)
+    right = sample(model, RAGGED, 4, params, uniforms(4, 24))
+    decode, done, starts = rollout.Batch.decode, [], []
+    finished, allocate = rollout.Batch.finished, rollout.Batch.allocate
+
+    def short_of_memory(batch):
+        if batch.room.slots > 2 and batch.clock == 12:
+            raise torch.OutOfMemoryError("fake")
+        return decode(batch)
+
+    def watched(batch):
+        done.append(finished(batch))
+        return done[-1]
+
+    def started(batch):
+        starts.append((batch.room.slots, len(batch.ledger.waiting)))
+        allocate(batch)
+
+    monkeypatch.setattr(rollout.Batch, "decode", short_of_memory)
+    monkeypatch.setattr(rollout.Batch, "finished", watched)
+    monkeypatch.setattr(rollout.Batch, "allocate", started)
+    assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
+    assert [slots for slots, _ in starts] == [8, 4, 2]
+    assert starts[1][1] == 20 - len(done[0]) < 20  # what had ended is not sampled again
+
+
+def test_a_rollout_gives_up_when_one_completion_does_not_fit(model, monkeypatch):
+    def too_large(batch):
+        raise torch.OutOfMemoryError("fake")
+
+    sample(model, RAGGED, 1, SamplingParams(4, 0, [2]), uniforms(1, 4))
+    monkeypatch.setattr(rollout.Batch, "allocate", too_large)
+    with pytest.raises(torch.OutOfMemoryError, match="not even one"):
+        sample(model, RAGGED, 1, SamplingParams(4, 0, [2]), uniforms(1, 4))
+
+
+def test_generate_goes_on_with_half_the_rows_when_memory_is_short(model, monkeypatch):
+    params = SamplingParams(8, 1.0, ENDS, rows=8)
+    right = sample_hf(model, RAGGED, 2, params, uniforms(2, 8))
+    generate, sizes = rollout._generate, []
+
+    def short_of_memory(model, prompts, *more):
+        sizes.append(len(prompts))
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError("fake")
+        return generate(model, prompts, *more)
+
+    monkeypatch.setattr(rollout, "_generate", short_of_memory)
+    assert sample_hf(model, RAGGED, 2, params, uniforms(2, 8)) == right
+    assert sizes == [4, 2, 1, 1, 1, 1, 1]
+
+
+def test_auto_is_64_slots_on_a_cpu_and_what_fits_on_a_gpu(model):
+    assert slots.number_of_slots(model, RAGGED, 4, 24, "auto") == 64
+    assert slots.number_of_slots(model, RAGGED, 4, 24, "100") == 100
+    for bad in ("many", 0, "-1"):
+        with pytest.raises(UsageError, match="--rows"):
+            slots.number_of_slots(model, RAGGED, 4, 24, bad)
+    size = group_cache.Size(
+        slots=64, places=slots.number_of_places(64, 8, 10**6), lanes=8, prompt_width=9
+    )
+    cache = group_cache.GroupCache(size, 24, torch.device("cpu"))
+    for layer in range(2):
+        cache._allocate(layer, torch.zeros(1, 2, 9, 8))
+    tensors = [x for kept in (cache.own, cache.prompts) for pair in kept.values() for x in pair]
+    held = sum(x.numel() * x.element_size() for x in tensors)
+    logits = slots.LOGIT_BYTES * 64
+    assert 64 * (slots.bytes_per_slot(model, 9, 8, 24) - logits) == held
+    for free, fit in ((10**12, 1024), (2 * 64 * 1000, 64), (2 * 64 * 1000 - 1, 32), (0, 1)):
+        assert slots.slots_that_fit(free, 1000) == fit
+
+
+# ----------------------------------------------------------------------------- graphs kept
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """Steps are "captured" on a CPU, too: a capture reads and writes what it did when it was made."""
+
+    def record(step):
+        step()  # as a graph's warm-up
+        return step
+
+    kept = cuda_graph.Workspaces(record)
+    monkeypatch.setattr(rollout, "KEPT", kept)
+    monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(look_every=5, block=8, fixed=True))
+    return kept
+
+
+def test_a_shape_is_captured_once_and_replayed_by_later_batches(model, captured):
+    params, given = SamplingParams(24, 1.0, ENDS, 6), uniforms(4, 24)
+    right = sample_hf(model, RAGGED, 4, params, given)
+    assert sample(model, RAGGED, 4, params, given) == right
+    first = captured.captures
+    assert 3 <= first <= 9  # three widths, and the slots are halved at the end
+    for _ in range(3):
+        assert sample(model, RAGGED, 4, params, given) == right
+    assert captured.captures == first
+    other = SamplingParams(24, 1.0, ENDS, 4)
+    assert sample(model, RAGGED, 4, other, given) == right
+    assert captured.captures > first  # another number of slots is another shape
+
+
+def test_weights_that_change_in_place_keep_their_graphs_and_those_that_move_do_not(model, captured):
+    params, given = SamplingParams(24, 1.0, ENDS, 6), uniforms(4, 24)
+    sample(model, RAGGED, 4, params, given)
+    first = captured.captures
+    for weight in model.parameters():
+        weight.data.mul_(1.1)  # in place
+    assert sample(model, RAGGED, 4, params, given) == sample_hf(model, RAGGED, 4, params, given)
+    assert (
+        captured.captures == first or captured.captures <= first + 3
+    )  # other lengths, other widths
+    before = captured.captures
+    sample(model, RAGGED, 4, params, given)
+    assert captured.captures == before
+    for weight in model.parameters():
+        weight.data = weight.data.clone()
+    assert sample(model, RAGGED, 4, params, given) == sample_hf(model, RAGGED, 4, params, given)
+    assert captured.captures > before
+
+
+def test_graphs_go_with_their_model_and_on_request(captured):
+    other = random_model(seed=1)
+    sample(other, RAGGED, 2, SamplingParams(4, 0, [2]), uniforms(2, 4))
+    assert len(captured.kept) == 1 and captured.release() and len(captured.kept) == 0
+    assert not captured.release()
+
+
+def test_kept_graphs_are_the_first_to_go_when_memory_is_short(model, captured, monkeypatch):
+    params = SamplingParams(24, 1.0, ENDS, 8)
+    right = sample(model, RAGGED, 4, params, uniforms(4, 24))
+    decode, sizes = rollout.Batch.decode, []
+
+    def short_once(batch):
+        sizes.append(batch.room.slots)
+        if len(sizes) == 3:
+            raise torch.OutOfMemoryError("fake")
+        return decode(batch)
+
+    monkeypatch.setattr(rollout.Batch, "decode", short_once)
+    assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
+    assert set(sizes) == {8}
