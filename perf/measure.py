@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders run in turns, a table, a JSON file that says on what."""
+"""What the benchmarks share: models, contenders that take turns, a table, and a JSON file."""
 
 from __future__ import annotations
 
@@ -11,34 +11,86 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from plumbing.report import commit
+from plumbing.report import commit  # noqa: E402, after the path
+
+NEVER = [10**6]  # an end id that no model has: every completion is as long as the limit
+SHAPES = {  # name -> hidden size, MLP, layers, heads, key/value heads
+    "toy": (32, 64, 2, 4, 2),
+    "2.8M": (256, 688, 3, 8, 4),
+    "check": (512, 2048, 8, 8, 2),
+    "0.5B": (896, 4864, 24, 14, 2),  # Qwen2.5-0.5B
+    "1.5B": (1536, 8960, 28, 12, 2),  # Qwen2.5-1.5B
+}
+
+
+def qwen(shape: str, vocabulary: int = 151_936, device: str = "cpu", **more) -> Qwen2ForCausalLM:
+    """Return a Qwen2 of this shape with random weights, in float32."""
+    hidden, mlp, layers, heads, kv_heads = SHAPES[shape]
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        tie_word_embeddings=True,
+        **{"bos_token_id": None, "eos_token_id": None, **more},
+    )
+    with torch.device(device):
+        return Qwen2ForCausalLM(config).eval()
+
+
+def device() -> str:
+    """Return where to measure: on a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self) -> None:
+        self.wall = time.perf_counter()
+        self.cpu = time.process_time()
+
+    def seconds(self) -> tuple[float, float]:
+        """Return the wall and CPU seconds so far, once a GPU has done its work."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
+def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
+    """Return the wall and CPU seconds of one run."""
+    clock = Clock()
+    run()
+    return clock.seconds()
 
 
 def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict]:
-    """Run A B C A B C ...; for each the median wall and CPU seconds of `repeats` runs."""
+    """Run A B C A B C ...; return for each the median wall and CPU seconds of `repeats` runs."""
     seconds: dict[str, list] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {
-        name: dict(zip(("wall", "cpu"), map(median, zip(*runs)))) for name, runs in seconds.items()
-    }
+            seconds[name].append(seconds_of(run))
+    medians = {}
+    for name, runs in seconds.items():
+        wall, cpu_time = zip(*runs)
+        medians[name] = {"wall": median(wall), "cpu": median(cpu_time)}
+    return medians
 
 
 def median(values) -> float:
-    """The middle value; of an even number the lower one."""
+    """Return the middle value; of an even number the lower one."""
     return sorted(values)[(len(values) - 1) // 2]
 
 
 def machine() -> dict:
-    """On what this was measured."""
+    """Return what this was measured on."""
     return {
         "commit": commit(),
         "torch": torch.__version__,
@@ -50,20 +102,32 @@ def machine() -> dict:
 
 
 def cpu() -> str:
-    """The processor's name, where the system tells it."""
+    """Return the processor's name, where the system knows it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (x.split(":")[1].strip() for x in lines if x.startswith("model name")), platform.processor()
-    )
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def table(rows: list[dict]) -> str:
+    """Return rows with the same keys as a Markdown table.
+
+    >>> print(table([{"rows": 64, "s": 0.12345}]))
+    | rows | s |
+    | --- | --- |
+    | 64 | 0.123 |
+    """
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    for row in rows:
+        lines.append([f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values()])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def report(name: str, rows: list[dict], **more) -> None:
-    """Print the rows as a Markdown table and write them to bench/results/NAME.json."""
-    print("| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]))
-    for row in rows:
-        shown = (f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        print("| " + " | ".join(shown) + " |")
+    """Print the rows as a table and write them to perf/results/NAME.json."""
+    print(table(rows))
     path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**machine(), **more, "rows": rows}, indent=1) + "\n")

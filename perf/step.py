@@ -6,7 +6,7 @@
 
 Both get the same model (2.8 M parameters, random), 8 prompts x 8 samples, temperature 1, no KL,
 AdamW, and a reward that costs nothing.  Our step runs inside TRL's callback after each of its
-steps, so the two are measured in turns; peak memory is that of two processes of their own.
+steps, so the two take turns; each peak of memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -16,67 +16,69 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import measure
 import torch
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, TrainerCallback
 
 import grpo
-import rollout
-from plumbing import player
+from config import Config
+from plumbing.loading import load_model
+from plumbing.precision import sampling_model
+from rollout import SamplingParams, sample
 
-PROMPTS, GROUP = 8, 8
-NEVER = [10**6]  # an end id that no model has: all completions are as long as the limit
+PROMPTS = 8
+GROUP = 8
 
 
-def problem(width: int) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerBase, list[str]]:
-    """A random model of 2.8 M parameters, a tokenizer, and prompts of exactly `width` tokens."""
-    tokenizer = player.load_model(str(measure.HERE.parent / "tiny"))[1]
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=256,
-            intermediate_size=688,
-            num_hidden_layers=3,
-            num_attention_heads=8,
-            num_key_value_heads=4,
-            tie_word_embeddings=True,
-            max_position_embeddings=2048,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return model, tokenizer, ["0+" * (width // 2 - 1) + f"{i}+" for i in range(PROMPTS)]
+def problem(
+    width: int, shape: str = "2.8M", vocabulary: int = 0, device: str = "cpu"
+) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerBase, list[str]]:
+    """Return a random model, a tokenizer, and prompts of exactly `width` tokens (an even number).
+
+    By default the vocabulary is the tokenizer's.
+    """
+    tokenizer = load_model(str(measure.HERE.parent / "tiny"))[1]
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model = measure.qwen(shape, vocabulary or len(tokenizer), device, **ids)
+    prompts = ["0+" * (width // 2 - 1) + f"{i}+" for i in range(PROMPTS)]
+    return model, tokenizer, prompts
 
 
 def reward(ids: list[int]) -> float:
-    """Something that differs from completion to completion."""
+    """Return something that differs from completion to completion."""
     return (sum(ids) % 100) / 100
 
 
-def our_step(model, tokenizer, prompts: list[str], new_tokens: int):
-    """A function that makes one GRPO step of ours."""
-    cfg = grpo.GRPOConfig(beta=0.0, max_new_tokens=new_tokens, micro_batch=16)
-    optimizer = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay)
-    ids, shape = [tokenizer(p)["input_ids"] for p in prompts], (len(prompts), GROUP, new_tokens)
+def our_step(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: list[str], new: int
+) -> Callable[[], dict]:
+    """Return a function that makes one GRPO step of ours."""
+    cfg = Config(beta=0.0, max_new_tokens=new, micro_batch=16)
+    optimizer = grpo.make_optimizer(list(model.parameters()), cfg)
+    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    params = SamplingParams(new, 1.0, measure.NEVER)
 
-    def step():
-        uniforms = torch.rand(shape, dtype=torch.float64)
-        rollouts = rollout.sample(
-            model, ids, GROUP, rollout.SamplingParams(new_tokens, 1.0, NEVER), uniforms
-        )
-        rewards = torch.tensor([reward(r.completion) for r in rollouts]).view(-1, GROUP)
-        return grpo.step(model, optimizer, rollouts, rewards, cfg)
+    def step() -> dict:
+        uniforms = torch.rand(len(ids), GROUP, new, dtype=torch.float64)
+        rollouts = sample(sampling_model(model), ids, GROUP, params, uniforms)
+        rewards = torch.tensor([reward(r.completion) for r in rollouts])
+        return grpo.step(model, optimizer, rollouts, rewards.view(-1, GROUP), cfg)
 
     return step
 
 
-def trl_trainer(model, tokenizer, prompts: list[str], new_tokens: int, steps: int, callback):
-    """TRL's trainer on the same problem."""
+def trl_trainer(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    new: int,
+    steps: int,
+    callback: TrainerCallback,
+):
+    """Return TRL's trainer on the same problem."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -86,7 +88,7 @@ def trl_trainer(model, tokenizer, prompts: list[str], new_tokens: int, steps: in
         max_steps=steps,
         per_device_train_batch_size=PROMPTS * GROUP,
         num_generations=GROUP,
-        max_completion_length=new_tokens,
+        max_completion_length=new,
         beta=0.0,
         temperature=1.0,
         loss_type="grpo",
@@ -101,7 +103,10 @@ def trl_trainer(model, tokenizer, prompts: list[str], new_tokens: int, steps: in
         logging_strategy="no",
         disable_tqdm=True,
     )
-    rewards = lambda completion_ids, **_: [reward(ids) for ids in completion_ids]
+
+    def rewards(completion_ids: list[list[int]], **_) -> list[float]:
+        return [reward(ids) for ids in completion_ids]
+
     return GRPOTrainer(
         model=model,
         reward_funcs=rewards,
@@ -115,55 +120,54 @@ def trl_trainer(model, tokenizer, prompts: list[str], new_tokens: int, steps: in
 class InTurns(TrainerCallback):
     """Times TRL's steps, and one of ours after each."""
 
-    def __init__(self, ours) -> None:
-        self.ours, self.seconds = ours, {"ours": [], "TRL": []}
+    def __init__(self, ours: Callable[[], dict] | None) -> None:
+        self.ours = ours
+        self.seconds: dict[str, list] = {"ours": [], "TRL": []}
 
     def on_step_begin(self, *_, **__) -> None:
-        self.began = time.perf_counter(), time.process_time()
+        """Start the clock."""
+        self.clock = measure.Clock()
 
     def on_step_end(self, *_, **__) -> None:
-        self.note("TRL")
+        """Stop the clock, and let the other one run."""
+        self.seconds["TRL"].append(self.clock.seconds())
         if self.ours:
-            self.began = time.perf_counter(), time.process_time()
-            self.ours()
-            self.note("ours")
-
-    def note(self, who: str) -> None:
-        self.seconds[who].append(
-            (time.perf_counter() - self.began[0], time.process_time() - self.began[1])
-        )
+            self.seconds["ours"].append(measure.seconds_of(self.ours))
 
 
-def peak(who: str, width: int, new_tokens: int) -> float:
-    """Peak memory in MB that two steps add to a process that has loaded everything."""
-    text = subprocess.run(
-        [sys.executable, __file__, "--peak", who, "--sizes", str(width), str(new_tokens)],
+def peak(who: str, width: int, new: int) -> float:
+    """Return the MB that two steps add to a process that has loaded everything."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak", who, "--sizes", str(width), str(new)],
         capture_output=True,
         text=True,
         check=True,
-    ).stdout
-    return json.loads(text.splitlines()[-1])
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_peak(who: str, width: int, new_tokens: int) -> None:
+def measure_peak(who: str, width: int, new: int) -> None:
     """Print the peak of two steps of one contender."""
     model, tokenizer, prompts = problem(width)
-    trainer = trl_trainer(model, tokenizer, prompts, new_tokens, 2, InTurns(None))
-    ours = our_step(model, tokenizer, prompts, new_tokens)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten (Linux)
-    base = high_water()
+    trainer = trl_trainer(model, tokenizer, prompts, new, 2, InTurns(None))
+    ours = our_step(model, tokenizer, prompts, new)
+    Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+    before = high_water()
     if who == "TRL":
         trainer.train()
     else:
         model.eval()
-        ours(), ours()
-    print(json.dumps(high_water() - base))
+        ours()
+        ours()
+    print(json.dumps(high_water() - before))
 
 
 def high_water() -> float:
-    """The largest resident memory of this process since it was last forgotten, in MB."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) / 1024
+    """Return the largest resident memory of this process since it was last forgotten, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no VmHWM")
 
 
 def main() -> None:
@@ -178,37 +182,26 @@ def main() -> None:
     ap.add_argument("--sizes", type=int, nargs=2, help=argparse.SUPPRESS)
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
-    sizes = tuple(a.sizes or ((800, 200) if a.long else (200, 128)))
+    width, new = a.sizes or ((800, 200) if a.long else (200, 128))
     if a.peak:
-        return measure_peak(a.peak, *sizes)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer, prompts = problem(sizes[0])
-    twin = problem(sizes[0])[0].to(device)
-    turns = InTurns(our_step(twin.eval(), tokenizer, prompts, sizes[1]))
-    trl_trainer(model.to(device), tokenizer, prompts, sizes[1], a.steps, turns).train()
-    rows = []
+        return measure_peak(a.peak, width, new)
+    device = measure.device()
+    model, tokenizer, prompts = problem(width, device=device)
+    twin = problem(width, device=device)[0]
+    turns = InTurns(our_step(twin, tokenizer, prompts, new))
+    trl_trainer(model, tokenizer, prompts, new, a.steps, turns).train()
+    rows = {}
     for who, runs in turns.seconds.items():
-        wall, cpu = (measure.median(column) for column in zip(*runs[1:]))
-        rows.append(
-            {
-                "": who,
-                "prompt": sizes[0],
-                "completion": sizes[1],
-                "wall s": wall,
-                "CPU s": cpu,
-                "peak MB": peak(who, *sizes),
-            }
-        )
-    ours, trl = rows
-    rows.append(
-        {
-            "": "TRL / ours",
-            "prompt": sizes[0],
-            "completion": sizes[1],
-            **{key: trl[key] / ours[key] for key in ("wall s", "CPU s", "peak MB")},
+        wall, cpu = zip(*runs[1:])
+        rows[who] = {
+            "wall s": measure.median(wall),
+            "CPU s": measure.median(cpu),
+            "peak MB": peak(who, width, new),
         }
-    )
-    measure.report("step_long" if a.long else "step", rows)
+    rows["TRL / ours"] = {key: rows["TRL"][key] / rows["ours"][key] for key in rows["ours"]}
+    sizes = {"prompt": width, "completion": new}
+    lines = [{"": who, **sizes, **row} for who, row in rows.items()]
+    measure.report("step_long" if a.long else "step", lines)
 
 
 if __name__ == "__main__":

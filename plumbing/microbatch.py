@@ -10,13 +10,14 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from plumbing import distributed
+from plumbing.cuda_graph import KEPT
 from plumbing.padding import batched
 from rollout import Rollout
 
 T = TypeVar("T")
 Row = tuple[Rollout, float]  # a completion and its advantage
 BY_TOKENS = ("cuda",)  # devices whose micro-batches are cut by tokens; a CPU gains nothing
-CHUNKS = {"cuda": 2**27}  # elements of a chunk of logits: 512 MB in float32
+CHUNKS = {"cuda": 2**26}  # elements of a chunk of logits: 256 MB in float32
 CHUNK = 2**25  # the same elsewhere
 FITS: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # what memory allowed before
 
@@ -79,15 +80,20 @@ def padded_tokens(rows: list[Row]) -> int:
 def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -> T:
     """Return work(size), with `size` halved as long as the memory does not suffice.
 
-    `work` must begin from scratch each time.  The size that sufficed is kept for the model's next
-    steps.  Sharded models are not retried, since the other processes would wait for ever.
+    `work` must begin from scratch each time.  First the caches that rollouts keep are given up.
+    The size that sufficed is remembered for the model's next steps.  Sharded models are not
+    retried, since the other processes would wait for ever.
     """
     size = min(size, FITS.get(model, size))
     while True:
         try:
             return distributed.run_collective(work, size)
         except torch.OutOfMemoryError:
-            if size == 1 or distributed.is_sharded(model):
+            if distributed.is_sharded(model):
+                raise
+            if KEPT.release():
+                continue
+            if size == 1:
                 raise
         size = size // 2
         FITS[model] = size

@@ -1,4 +1,4 @@
-"""Attention of prompts and of the update: right without masks of P x P, and no row sees nothing."""
+"""What an update holds at once: no mask of P x P, no row without a token to see, no whole logits."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import grpo
 from config import Config
+from plumbing import microbatch
 from plumbing.attention import causal
 from rollout import Rollout
 
@@ -81,3 +82,14 @@ def test_memory_of_a_long_prompt_does_not_grow_with_its_square(work):
         peaks[kv_heads] = largest.bytes
     print(f"{work}: largest tensor {peaks} bytes, by key/value heads")
     assert max(peaks.values()) < LONG**2 / 4  # a mask alone would take LONG**2
+
+
+def test_no_tensor_holds_the_logits_of_a_whole_micro_batch(monkeypatch):
+    rows, length, vocabulary = 8, 100, 4096
+    monkeypatch.setattr(microbatch, "CHUNK", 50 * vocabulary)
+    model = random_model(vocab_size=vocabulary)
+    ids = torch.randint(3, vocabulary, (rows, length)).tolist()
+    rollouts = [Rollout([5, 6], row, False) for row in ids]
+    with Largest() as largest:
+        grpo.add_gradient(model, rollouts, torch.linspace(-1, 1, rows), Config(beta=0.0))
+    assert largest.bytes <= 4 * 50 * vocabulary < 4 * rows * length * vocabulary / 10
