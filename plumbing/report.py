@@ -93,9 +93,10 @@ def table(folder: Path) -> str:
             rows.append([name(k), benchmark, describe(list(right.values()))])
         if len(verdicts) > 1:
             rows.append([name(k), f"mean of {len(verdicts)}", share(list(verdicts.values()))])
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    first = max(len(row[0]) for row in rows)
+    second = max(len(row[1]) for row in rows)
     lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows]
+    lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
     return "\n".join([*lines, gain(found), ""])
 
 

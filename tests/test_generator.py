@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generator
+import guards
 from errors import Malformed
 from generator import Spec, Task
 
@@ -127,9 +128,11 @@ def test_a_block_that_is_in_the_thinking_alone_does_not_count():
 
 
 @pytest.mark.parametrize("tag", ["<think>", "</tool_call_answer>", "<Question>"])
-def test_a_question_that_holds_a_tag_is_refused_by_name(tag):
+def test_a_question_that_holds_a_tag_is_read_and_left_to_the_guards(tag):
     draft = generator.parse(GOOD.replace("in Paris in", f"in Paris {tag} in"))
-    assert draft.reasons == ["question holds a tag"] and draft.task("", "") is None
+    task = draft.task("", "weather")
+    assert tag in task.question
+    assert guards.no_question(task.question, task.tools) == "question holds a tag"
 
 
 def test_a_menu_may_be_in_openais_wrapper():
