@@ -231,10 +231,8 @@ def template_of(name: str) -> Template:
 def show(example: Example) -> str:
     """Write an example as the Generator should have written it, after a line with its spec.
 
-    >>> print(show(examples.draw(0, 2, 1))[:67])
-    gardening, single_turn, 2 tools, 1 call:
-    <think>
-    Tool 1: soil_report
+    >>> show(examples.draw(0, 2, 1)).split("\\n")[:3]
+    ['observatory, single_turn, 2 tools, 1 call:', '<think>', 'Tool 1: sky_forecast(night)']
     """
     tools = [tool.to_json() for tool in example.tools]
     calls = [call.to_json() for call in example.calls]

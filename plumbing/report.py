@@ -93,11 +93,10 @@ def table(folder: Path) -> str:
             rows.append([name(k), benchmark, describe(list(right.values()))])
         if len(verdicts) > 1:
             rows.append([name(k), f"mean of {len(verdicts)}", share(list(verdicts.values()))])
-    first, second, _ = zip(*rows)
-    a = max(map(len, first))
-    b = max(map(len, second))
+    first = max(len(row[0]) for row in rows)
+    second = max(len(row[1]) for row in rows)
     lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
-    lines += [f"{row[0]:<{a}}  {row[1]:<{b}}  {row[2]}" for row in rows]
+    lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
     return "\n".join([*lines, gain(found), ""])
 
 

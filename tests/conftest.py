@@ -1,6 +1,8 @@
-"""What the tests share: the path of the code, small random models, and where optional outside data lies."""
+"""What the tests share: the path of the code, small random models, and runs of the command."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,3 +43,43 @@ def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **chan
 @pytest.fixture
 def model():
     return random_model()
+
+
+def run_apart(folder: Path, *options: str) -> subprocess.CompletedProcess:
+    """Run `python selfplay.py` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "selfplay.py"), *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> tuple[Path, str]:
+    """One smoke run for all tests that only read it, or a copy of it: its folder, its output."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run_apart(folder, "--smoke")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """The command in this process, which spares the start: exit code, output, errors."""
+    import selfplay
+    from plumbing import cli, report
+
+    def run(folder: Path, *options: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        try:
+            code = cli.main(selfplay.__doc__, selfplay.selfplay, list(options))
+        except SystemExit as left:
+            code = left.code
+        return code, *capsys.readouterr()
+
+    monkeypatch.setattr(report, "picture", lambda folder: "")  # the whole smoke run draws one
+    before = signal.getsignal(signal.SIGINT)
+    yield run
+    signal.signal(signal.SIGINT, before)
+    torch.use_deterministic_algorithms(False)

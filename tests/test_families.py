@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 import transformers
 from conftest import ROOT
-from test_selfplay import run_here  # noqa: F401, a fixture
 
 import generator
 import grpo
@@ -106,7 +105,7 @@ def short_prompts(monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_prompts):  # noqa: F811
+def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_prompts):
     (tmp_path / "base").mkdir()
     make(tmp_path / "base", family)
     options = ["--smoke", "--model", str(tmp_path / "base"), "--max-new-tokens", "128"]
@@ -121,7 +120,7 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_
 
 def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
     tmp_path,
-    run_here,  # noqa: F811
+    run_here,
 ):
     make(tmp_path, "Gemma3", learned=False)
     code, _, err = run_here(tmp_path, "--smoke", "--model", str(tmp_path))

@@ -128,9 +128,11 @@ def test_a_block_that_is_in_the_thinking_alone_does_not_count():
 
 
 @pytest.mark.parametrize("tag", ["<think>", "</tool_call_answer>", "<Question>"])
-def test_a_question_that_holds_a_tag_is_refused_by_name(tag):
+def test_a_question_that_holds_a_tag_is_read_and_left_to_the_guards(tag):
     draft = generator.parse(GOOD.replace("in Paris in", f"in Paris {tag} in"))
-    assert guards.no_question(draft.question, draft.tools) == "question holds a tag"
+    task = draft.task("", "weather")
+    assert tag in task.question
+    assert guards.no_question(task.question, task.tools) == "question holds a tag"
 
 
 def test_a_menu_may_be_in_openais_wrapper():

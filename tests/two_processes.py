@@ -14,7 +14,6 @@ import pytest
 import torch
 from conftest import ROOT, random_model
 from safetensors.torch import load_file, save_file
-from test_selfplay import run_here  # noqa: F401, a fixture
 
 import grpo
 from config import Config
@@ -109,7 +108,7 @@ def test_groups_are_never_split_and_each_item_is_someones(monkeypatch):
 def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(
     tmp_path,
     run_here,
-    shard,  # noqa: F811
+    shard,
 ):
     few = [*FEW, "--shard", shard]
     (tmp_path / "one").mkdir()
