@@ -46,10 +46,11 @@ def model():
 
 
 def run_apart(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    """Run `python selfplay.py` in a process of its own."""
+    """Run `python selfplay.py` in a process of its own, with as many threads as here."""
     return subprocess.run(
         [sys.executable, str(ROOT / "selfplay.py"), *options],
         cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         text=True,
     )
@@ -62,6 +63,14 @@ def smoke(tmp_path_factory) -> tuple[Path, str]:
     done = run_apart(folder, "--smoke")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+@pytest.fixture
+def four_tasks(tmp_path) -> list[str]:
+    """The options of a smoke run that evaluates four tasks only."""
+    lines = (ROOT / "tiny/heldout.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "four.jsonl").write_text("".join(lines[:4]), encoding="utf-8")
+    return ["--smoke", "--heldout", str(tmp_path / "four.jsonl")]
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
     python tests/soak.py                   # 30 iterations of the smoke run, about 5 minutes
 
 Prints the resident memory after each iteration; exit code 1 if after the third one it ever is more
-than 5 % above what it was then.  glibc keeps some of the memory that was freed, more or less of it
-by chance; that is no leak, so it is given back before each look.  The players stay as they are, by a low learning rate, and get more
-tasks: where all answers of a phase are alike there is nothing to learn, which would end the run.
+than 5 % above what it was then.  glibc keeps a random part of the memory that was freed; that is no
+leak, so it is given back before each measurement.  A low learning rate keeps the players as they
+are, and a larger batch gives them tasks enough: a phase whose answers are all alike ends the run.
 """
 
 import argparse
@@ -17,7 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import selfplay
+from config import Config
 from plumbing import cli
+from plumbing.run import Run
 
 
 def resident() -> float:
@@ -35,27 +37,25 @@ def main() -> int:
     )
     ap.add_argument("--iterations", type=int, default=30)
     a = ap.parse_args()
-    used, evaluate = [], selfplay.Run.evaluate
+    used = []
 
-    def and_look(run: selfplay.Run, k: int, solver_at: str) -> None:
-        evaluate(run, k, solver_at)
-        used.append(resident())
-        print(f"iteration {k}: {used[-1]:.0f} MB", flush=True)
+    def watched(cfg: Config, run: Run) -> str:
+        record = run.record_evaluation
 
-    selfplay.Run.evaluate = and_look
+        def record_and_look(k: int, verdicts: dict[str, list]) -> None:
+            record(k, verdicts)
+            used.append(resident())
+            print(f"iteration {k}: {used[-1]:.0f} MB", flush=True)
+
+        run.record_evaluation = record_and_look
+        return selfplay.selfplay(cfg, run)
+
+    options = ["--smoke", "--lr", "1e-6", "--solver-batch", "6"]
+    options += ["--iterations", str(a.iterations)]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        sys.argv = [
-            "selfplay.py",
-            "--smoke",
-            "--lr",
-            "1e-6",
-            "--solver-prompts",
-            "6",
-            "--iterations",
-            str(a.iterations),
-        ]
-        if code := cli.main():
+        code = cli.main(selfplay.__doc__, watched, options)
+        if code:
             return code
     growth = max(used[3:]) / used[3] - 1
     print(f"most after the third iteration: {100 * growth:+.1f} %")

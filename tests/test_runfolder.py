@@ -10,18 +10,11 @@ from conftest import ROOT, random_model
 from safetensors import SafetensorError
 
 from config import Config
-from errors import Malformed
+from errors import UsageError
 from grpo import step
 from plumbing import runfolder
-from plumbing.runfolder import (
-    atomic_write,
-    in_pieces,
-    load_step,
-    locked,
-    read_jsonl,
-    save_step,
-    write_whole,
-)
+from plumbing.checkpoint import load_step, save_step
+from plumbing.runfolder import append, atomic_write, in_pieces, locked, read_jsonl, write_whole
 from rollout import Rollout
 
 PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
@@ -91,10 +84,30 @@ def test_finished_pieces_of_work_are_not_done_again(tmp_path):
         return [x * 10 for x in piece]
 
     with pytest.raises(KeyboardInterrupt):
-        in_pieces(path, list(range(7)), 3, work)
+        in_pieces(path, list(range(7)), 3, work, "title")
     path.write_text(path.read_text() + "[0, 0")  # a line that a kill cut off
-    assert in_pieces(path, list(range(7)), 3, work) == [0, 10, 20, 30, 40, 50, 60]
+    assert in_pieces(path, list(range(7)), 3, work, "title") == [0, 10, 20, 30, 40, 50, 60]
     assert done == [0, 1, 2, 2] and len(read_jsonl(path)) == 3
+
+
+def test_a_line_that_cannot_be_read_is_named_by_file_and_number(tmp_path):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(UsageError, match=r"tasks\.jsonl, line 3: .* Mend or delete the line"):
+        read_jsonl(path)
+    with pytest.raises(UsageError, match=r"gone\.jsonl: cannot be read"):
+        read_jsonl(tmp_path / "gone.jsonl")
+    assert read_jsonl(tmp_path / "gone.jsonl", torn=True) == []
+
+
+def test_an_appended_line_that_a_kill_cut_off_is_dropped_by_its_reader(tmp_path):
+    path = tmp_path / "log.jsonl"
+    append(path, {"a": 1})
+    append(path, {"a": float("nan")})
+    with open(path, "a") as file:
+        file.write('{"a": 3')
+    first, second = read_jsonl(path, torn=True)
+    assert first == {"a": 1} and second["a"] != second["a"]
 
 
 def test_a_second_process_on_a_run_folder_is_refused_with_the_id_of_the_first(tmp_path):
@@ -102,7 +115,7 @@ def test_a_second_process_on_a_run_folder_is_refused_with_the_id_of_the_first(tm
     hold += f"with runfolder.locked(pathlib.Path({str(tmp_path)!r})): print(1, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
-        with pytest.raises(Malformed, match=f"in use by process {holder.pid}"):
+        with pytest.raises(UsageError, match=f"in use by process {holder.pid}"):
             with locked(tmp_path):
                 pass
         holder.kill()

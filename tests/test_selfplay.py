@@ -1,69 +1,47 @@
-"""The loop: the smoke run leaves the files of a run, goes on where it stopped, and explains bad input."""
+"""The loop: what the smoke run leaves, what each setting changes, and how it continues after a kill."""
 
 import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
+from kill import content
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import curate
+import generator
+import grpo
+import phases
 import selfplay
 import solver
 from ast_match import exact_match
+from config import SMOKE, Config
+from errors import EmptyPhase
 from eval import load_tasks
-from experiments import ablations
 from generator import Task
-from plumbing import cli, distributed, report
+from phases import GeneratorBatches, SolverBatches, schedule
+from plumbing import distributed
+from plumbing import run as run_module
 from plumbing.player import Player
+from plumbing.run import Run
 from plumbing.runfolder import read_jsonl
-from scripts import walkthrough
 
 
-def run(folder, *options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "selfplay.py"), *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+def log(folder, phase=None):
+    lines = read_jsonl(folder / "log.jsonl")
+    return [line for line in lines if phase in (None, line["phase"])]
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """The same in this process, which spares the start: exit code, what was printed."""
-
-    def run(folder, *options):
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["selfplay.py", *options])
-        try:
-            code = cli.main()
-        except SystemExit as left:
-            code = left.code
-        return code, *capsys.readouterr()
-
-    monkeypatch.setattr(report, "picture", lambda folder: "")  # the whole smoke run draws one
-    before = signal.getsignal(signal.SIGINT)
-    yield run
-    signal.signal(signal.SIGINT, before)
+# -- what a run leaves ----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("smoke")
-    done = run(folder, "--smoke")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
-
-
-def test_the_smoke_run_leaves_every_file_that_a_run_has(smoke):
+def test_the_smoke_run_leaves_every_file_that_a_run_has_and_nothing_else(smoke):
     run_folder = smoke[0] / "runs" / "smoke"
     names = {str(p.relative_to(run_folder)) for p in run_folder.rglob("*") if p.is_file()}
     assert {
@@ -79,7 +57,9 @@ def test_the_smoke_run_leaves_every_file_that_a_run_has(smoke):
         "iter1/solver/README.md",
         "report.txt",
     } <= names
-    assert not [name for name in names if ".part" in name]
+    assert not [name for name in names if ".part" in name or ".steps" in name]
+    assert [p.name for p in smoke[0].iterdir()] == ["runs"]
+    assert [p.name for p in (smoke[0] / "runs").iterdir()] == ["smoke"]
 
 
 def test_the_end_of_a_run_names_the_gain_and_the_checkpoint(smoke):
@@ -100,96 +80,36 @@ def test_the_trained_solver_answers_in_plain_transformers_as_it_does_here(smoke)
     assert model.generation_config.eos_token_id == player.eos_ids
 
 
-def test_each_checkpoint_has_a_model_card_with_its_numbers(smoke):
-    for role in ("generator", "solver"):
-        card = (smoke[0] / f"runs/smoke/iter1/{role}/README.md").read_text()
-        for what in (
-            "base_model: tiny",
-            f"# {role.title()} after iteration 1 of 1",
-            "of 16 =",
-            "commit",
-            '"lr"',
-        ):
-            assert what in card
-
-
-def test_a_model_card_stays_as_it_was_written_and_a_copied_checkpoint_gets_none(smoke, tmp_path):
-    folder = shutil.copytree(smoke[0] / "runs/smoke", tmp_path / "smoke")
-    copy = shutil.copytree(folder / "iter1/solver", folder / "iter1/solver-old")
-    (folder / "iter1/solver/README.md").write_text("mine")
-    (folder / "iter1/generator/README.md").unlink()
-    (copy / "README.md").unlink()
-    report.write_cards(folder)
-    assert (folder / "iter1/solver/README.md").read_text() == "mine"
-    assert "# Generator after" in (folder / "iter1/generator/README.md").read_text()
-    assert not (copy / "README.md").exists()
-
-
-def test_the_pictures_show_what_the_run_folder_says(smoke):
-    pytest.importorskip("matplotlib")
-    from scripts import draw
-
-    folder = smoke[0] / "runs/smoke"
-    told = ablations.iteration(folder, 1)
-    assert sum(told["funnel"].values()) == told["curate"]["candidates"] == 48
-    assert told["tasks"]["questions"] == told["funnel"]["selected"]  # none is there twice
-    run = {"accuracy": [0.2, 0.4], "iterations": [told]}
-    accuracy, _, rates, left, tasks, _ = draw.dynamics([run, run | {"accuracy": [0.2, 0.5]}]).axes
-    assert [*accuracy.lines[-1].get_ydata()] == pytest.approx([20, 45])
-    assert sum(bar.get_height() for bar in rates.patches) == pytest.approx(1)
-    assert [line.get_ydata()[0] * 48 for line in left.lines] == pytest.approx(
-        [*draw.left(told["funnel"]).values()][1:]
-    )
-    assert tasks.lines[0].get_ydata() == [told["tasks"]["arguments"]]
-    assert [bar.get_width() for bar in draw.funnel(folder).axes[0].patches] == [
-        *draw.left(told["funnel"]).values()
-    ]
-
-
-def test_a_copy_of_an_iteration_in_the_run_folder_is_left_alone(tmp_path):
-    for name in ("iter1", "iter1-backup"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "heldout.json").write_text('[["a", true]]')
-    assert report.heldout(tmp_path) == {1: {"a": True}}
-
-
 def test_both_players_have_moved_and_apart(smoke):
     base = load_file(ROOT / "tiny/model.safetensors")
-    weights = [
-        load_file(smoke[0] / f"runs/smoke/iter1/{role}/model.safetensors")
-        for role in ("generator", "solver")
-    ]
+    trained = []
+    for role in ("generator", "solver"):
+        trained.append(load_file(smoke[0] / f"runs/smoke/iter1/{role}/model.safetensors"))
     name = "model.layers.0.mlp.up_proj.weight"
-    assert not torch.equal(weights[0][name], base[name]) and not torch.equal(
-        weights[0][name], weights[1][name]
-    )
+    assert not torch.equal(trained[0][name], base[name])
+    assert not torch.equal(trained[0][name], trained[1][name])
 
 
 def test_every_step_is_logged_with_the_parts_of_its_reward(smoke):
-    lines = [
-        json.loads(line) for line in (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
+    lines = log(smoke[0] / "runs/smoke")
+    phases_logged = [(line["phase"], line["step"]) for line in lines]
+    assert phases_logged == [
+        ("generator", 0),
+        ("generator", 1),
+        ("curate", 0),
+        *(("solver", step) for step in range(3)),
     ]
-    phases = [(line["phase"], line["step"]) for line in lines]
-    assert phases == [("generator", 0), ("generator", 1), ("curate", 0)] + [
-        ("solver", step) for step in range(3)
-    ]
-    assert {
-        "fmt",
-        "valid",
-        "diff",
-        "sem",
-        "entropy",
-        "kl",
-        "grad_norm",
-        "zero_advantage_groups",
-        "truncated",
-    } <= lines[0].keys()
-    assert {"fmt", "acc", "entropy", "clip_share", "length"} <= lines[-1].keys()
+    common = {"reward", "entropy", "kl", "grad_norm", "zero_advantage_groups", "truncated"}
+    common |= {"length", "skipped", "seconds", "seconds_sample", "seconds_update"}
+    assert lines[0].keys() >= common | {"fmt", "valid", "diff", "sem", "obedience"}
+    assert lines[0].keys() >= {"usable", "p", "copies", "near_duplicates", "menu_met", "omits"}
+    assert "seconds_probe" in lines[0]
+    assert lines[-1].keys() >= common | {"fmt", "acc", "leaks"}
 
 
 def test_the_docs_explain_every_logged_number(smoke):
-    lines = (smoke[0] / "runs/smoke/log.jsonl").read_text().splitlines()
-    logged = {key for line in lines for key in json.loads(line)} - {"iteration", "phase", "step"}
+    lines = log(smoke[0] / "runs/smoke")
+    logged = {key for line in lines for key in line} - {"iteration", "phase", "step"}
     table = (ROOT / "docs/logs.md").read_text().split("| logged |")[1].split("\n\n")[0]
     explained = {n for row in table.splitlines() for n in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert logged == explained
@@ -197,14 +117,64 @@ def test_the_docs_explain_every_logged_number(smoke):
 
 def test_every_candidate_is_kept_with_its_reason_and_the_tasks_are_the_selected_ones(smoke):
     folder = smoke[0] / "runs/smoke/iter1"
-    candidates = [
-        json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()
-    ]
+    candidates = read_jsonl(folder / "candidates.jsonl")
     tasks = load_tasks(folder / "tasks.jsonl")
     p = {c["id"]: c["p"] for c in candidates if c["reason"] is None}
-    assert len(candidates) == selfplay.SMOKE["candidates"] and {t.id for t in tasks} == p.keys()
+    assert len(candidates) == SMOKE["candidates"] and {t.id for t in tasks} == p.keys()
     assert [p[t.id] for t in tasks] == sorted(p.values(), reverse=True)  # easy to hard
     assert all(exact_match(t.calls, t.calls) for t in tasks)
+    (line,) = log(smoke[0] / "runs/smoke", "curate")
+    assert sum(line["funnel"].values()) == line["candidates"] == len(candidates)
+    assert line["funnel"]["selected"] == line["selected"] == len(tasks)
+
+
+# -- kill and resume ------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What ends a run here as SIGKILL would: nothing catches it."""
+
+
+KILLS = [  # where a run ends, and at which call
+    (grpo, "step", 2),
+    (Player, "save", 1),
+    (phases, "measure", 1),
+    (run_module, "save_step", 2),
+    (Run, "record_evaluation", 1),
+]
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_files(
+    smoke, tmp_path, run_here, monkeypatch
+):
+    """In the Generator's training, at its checkpoint, in curation, in the Solver's training, and
+    in the last evaluation; each time the same command continues."""
+    folder = tmp_path / "runs/smoke"
+    shutil.copytree(smoke[0] / "runs/smoke/iter0", folder / "iter0")
+    shutil.copy(smoke[0] / "runs/smoke/config.json", folder)
+    for owner, name, call in KILLS:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, killing(getattr(owner, name), call))
+            with pytest.raises(Killed):
+                run_here(tmp_path, "--smoke")
+    code, out, err = run_here(tmp_path, "--smoke")
+    assert code == 0, err
+    assert "not to the bit" not in out
+    wanted, found = content(smoke[0]), content(tmp_path)
+    assert {n for n in wanted.keys() | found if wanted.get(n) != found.get(n)} == set()
+
+
+def killing(function, call):
+    """The same function, but its call number `call` ends the run."""
+    calls = []
+
+    def killed(*arguments, **named):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return function(*arguments, **named)
+
+    return killed
 
 
 def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(
@@ -218,169 +188,389 @@ def test_a_run_that_lost_its_last_phase_goes_on_and_ends_in_the_same_weights(
     assert code == 0, err
     again = load_file(tmp_path / "runs/smoke/iter1/solver/model.safetensors")
     assert all(torch.equal(wanted[name], again[name]) for name in wanted)
-    assert len((tmp_path / "runs/smoke/log.jsonl").read_text().splitlines()) == 6  # no line twice
+    assert len(log(tmp_path / "runs/smoke")) == 6  # no line twice
 
 
-def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, run_here):
-    shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
-    code, out, _ = run_here(tmp_path, "--smoke", "--eval-tasks", "8", "--set-changed")
-    assert code == 0 and "--eval-tasks was 16, is 8" in out
-    config = json.loads((tmp_path / "runs/smoke/config.json").read_text())
-    assert config["eval_tasks"] == 8 and config["versions"]["torch"] == torch.__version__
-    config["versions"]["code"] = "of an earlier reward"
-    (tmp_path / "runs/smoke/config.json").write_text(json.dumps(config))
-    code, out, _ = run_here(tmp_path, "--smoke", "--eval-tasks", "8")
-    assert code == 0 and "other versions or code" in out and "earlier reward" in out
+def test_ctrl_c_stops_at_the_next_safe_point(tmp_path, run_here, monkeypatch, four_tasks):
+    sample = Player.sample
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return sample(*arguments)
+
+    monkeypatch.setattr(Player, "sample", interrupted)
+    code, _, err = run_here(tmp_path, *four_tasks)
+    assert code == 130
+    assert "stopping at the next safe point" in err
+    assert "stopped; the same command continues" in err
+    assert not (tmp_path / "runs/smoke/iter0").exists()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--weights", "shared", "--candidates", "16"],
-        ["--generator-steps", "0", "--order", "shuffled", "--difficulty", "cliff"],
-        ["--judge", "off", "--difficulty", "none", "--tau", "0", "--candidates", "16"],
-    ],
-)
-def test_the_variants_of_the_method_run(tmp_path, run_here, options):
-    code, out, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4", *options)
-    assert code == 0, err
-    folder = tmp_path / "runs/smoke"
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    generator = [line for line in lines if line["phase"] == "generator"]
-    assert len(generator) == (0 if "--generator-steps" in options else 2)
-    if "--judge" in options:
-        assert all(line["sem"] == line["diff"] == 0 for line in generator)
-    if "--order" in options:
-        p = {c["id"]: c["p"] for c in read_jsonl(folder / "iter1/candidates.jsonl")}
-        rates = [p[task.id] for task in load_tasks(folder / "iter1/tasks.jsonl")]
-        assert rates != sorted(rates, reverse=True)
+def test_ctrl_c_in_a_training_saves_the_step(smoke, tmp_path, run_here, monkeypatch):
+    folder = shutil.copytree(smoke[0] / "runs", tmp_path / "runs") / "smoke"
+    shutil.rmtree(folder / "iter1/solver")
+    step = grpo.step
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(grpo, "step", interrupted)
+    assert run_here(tmp_path, "--smoke")[0] == 130
+    assert [p.name[:6] for p in (folder / "iter1/solver.steps").iterdir()] == ["000001"]
+    assert len(log(folder, "solver")) == 1
 
 
-@pytest.fixture
-def on_a_file(tmp_path):
-    """The options of a run without a Generator, on the tasks of a file."""
-    lines = (ROOT / "tiny/heldout.jsonl").read_text().splitlines()[:6]
-    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n")
-    return ["--smoke", "--eval-tasks", "4", "--tasks", str(tmp_path / "mine.jsonl")]
+# -- settings -------------------------------------------------------------------------------------
 
 
-def test_a_solver_can_be_trained_on_the_tasks_of_a_file(tmp_path, run_here, on_a_file):
-    code, _, err = run_here(tmp_path, *on_a_file)
-    left = sorted(p.name for p in (tmp_path / "runs/smoke/iter1").iterdir())
-    assert code == 0 and left == ["heldout.json", "solver"], err
+def algorithm(monkeypatch, **settings):
+    """The order of the phases: what each is given, without any model."""
+    calls = []
+
+    def train(cfg, run, k, batches, start):
+        calls.append((k, batches.role, start))
+        return start if batches.steps == 0 else f"{batches.role}{k}"
+
+    def curriculum(cfg, run, k, generator_path, solver_path):
+        calls.append((k, "curate", generator_path, solver_path))
+        return [Task("a", "q", [], [])]
+
+    monkeypatch.setattr(selfplay, "train", train)
+    monkeypatch.setattr(selfplay, "curriculum", curriculum)
+    monkeypatch.setattr(selfplay, "evaluate", lambda cfg, run, k, path: calls.append((k, path)))
+    cfg = Config(model="base", iterations=2, **settings)
+    return selfplay.selfplay(cfg, None), calls
 
 
-@pytest.mark.parametrize(
-    "count, asked", [(3, [[0, 1], [2, 0]]), (4, [[0, 1], [2, 3]]), (10, [[0, 2], [5, 7]])]
-)
-def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(
-    monkeypatch, tmp_path, count, asked
-):
-    run = selfplay.Run(selfplay.Config(solver_steps=2, solver_prompts=2, group=1), tmp_path)
-    monkeypatch.setattr(run, "train", lambda k, role, at, steps, turn, shown: turn)
-    monkeypatch.setattr(selfplay.solver, "prompt", lambda task: seen.append(int(task.id)))
-    monkeypatch.setattr(run, "ask", lambda player, chats, group, seed: [] if list(chats) else [])
-    turn, batches = run.train_solver(1, "", [Task(str(i), "", [], []) for i in range(count)]), []
-    for step in range(2):
-        seen = []
-        turn(None, step, 0)
-        batches.append(seen)
-    assert batches == asked
-
-
-def test_a_task_without_a_gold_call_is_not_trained_on(tmp_path, run_here):
-    task = json.loads((ROOT / "tiny/dev.jsonl").read_text().splitlines()[0])
-    (tmp_path / "mine.jsonl").write_text(json.dumps(task | {"id": "silent", "calls": []}) + "\n")
-    code, _, err = run_here(tmp_path, "--tasks", str(tmp_path / "mine.jsonl"), "--iterations", "1")
-    assert code == 2 and "task silent has no gold call" in err
-
-
-def test_too_few_tasks_for_the_iterations_are_refused(tmp_path, run_here):
-    shutil.copy(ROOT / "tiny/heldout.jsonl", tmp_path / "mine.jsonl")
-    lines = (tmp_path / "mine.jsonl").read_text().splitlines(keepends=True)[:2]
-    (tmp_path / "mine.jsonl").write_text("".join(lines))
-    code, _, err = run_here(tmp_path, "--tasks", str(tmp_path / "mine.jsonl"))
-    assert code == 2 and "mine.jsonl has fewer tasks than there are --iterations" in err
-
-
-def test_a_report_of_a_run_without_a_finished_iteration_says_so(tmp_path):
-    (tmp_path / "log.jsonl").touch()
-    with pytest.raises(SystemExit, match="no iteration is finished yet"):
-        report.main([str(tmp_path)])
-
-
-def test_the_report_has_the_funnel_the_difficulty_and_answers_of_both_solvers(smoke):
-    text = (smoke[0] / "runs/smoke/report.txt").read_text()
-    for what in ("two calls", "menu over 4", "funnel:", "distinct questions", "entropy"):
-        assert what in text
-    assert text.count("  trained ") == text.count("  base ") >= 1
-
-
-def test_a_task_is_followed_from_its_spec_to_the_answers_before_and_after(smoke):
-    text = walkthrough.walk(smoke[0] / "runs/smoke")
-    for what in (
-        "`Spec(domain=",
-        "<tool_call_answer>",
-        "| r_valid, Eq. (2) |",
-        "| selected |",
-        "greedy",
-    ):
-        assert what in text, what
-    rows = re.findall(r"^\| `.*` \| [\d.]+ \| [\d.]+ \| [+-][\d.]+ \|", text, re.MULTILINE)
-    assert len(rows) == selfplay.TINY["group"]
-
-
-def test_the_picture_of_the_funnel_counts_who_is_left_after_each_stage(smoke, monkeypatch):
-    pytest.importorskip("matplotlib")
-    monkeypatch.syspath_prepend(ROOT / "assets")
-    import draw
-
-    funnel = report.log(smoke[0] / "runs/smoke", "curate")[0]["funnel"]
-    stages = list(draw.left(funnel).values())
-    assert stages[0] == selfplay.SMOKE["candidates"] and stages[-1] == funnel["selected"]
-    assert stages == sorted(stages, reverse=True) and stages[1] > stages[2]
-    assert draw.funnel(smoke[0] / "runs/smoke").axes
-
-
-def test_a_number_that_is_not_healthy_is_an_alarm_with_its_meaning(tmp_path):
-    line = {"iteration": 1, "phase": "solver", "truncated": 0.5, "entropy": 0.3, "skipped": 0.0}
-    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
-    assert report.alarms(tmp_path, 1, "solver") == (
-        "! iteration 1 solver: truncated 0.5, above 0.2: "
-        "completions hit the limit; raise --max-new-tokens\n"
-    )
-
-
-def test_trackers_are_told_the_numbers_of_each_line(tmp_path, run_here, monkeypatch, on_a_file):
-    told, board = [], SimpleNamespace(flush=lambda: None)
-    board.add_scalar = lambda name, value, step: told.append((name, value, step))
-    log = lambda numbers, step: told.extend(("w " + name, x, step) for name, x in numbers.items())
-    init = lambda **options: SimpleNamespace(log=log)
-    monkeypatch.setitem(
-        sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda _: board)
-    )
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    options = ["--iterations", "2", "--solver-steps", "2", "--tensorboard", "--wandb"]
-    code, _, err = run_here(tmp_path, *on_a_file, *options)
-    lines = read_jsonl(tmp_path / "runs/smoke/log.jsonl")
-    numbers = [("solver/reward", line["reward"], n) for n, line in enumerate(lines, 1)]
-    assert (
-        code == 0 and len(lines) == 4 and [x for x in told if x[0] == "solver/reward"] == numbers
-    ), err
-    assert [x for x in told if x[0] == "w solver/reward"] == [
-        ("w solver/reward", *x[1:]) for x in numbers
+def test_algorithm_1(monkeypatch):
+    last, calls = algorithm(monkeypatch)
+    assert last == "solver2"
+    assert calls == [
+        (0, "base"),
+        (1, "generator", "base"),
+        (1, "curate", "generator1", "base"),
+        (1, "solver", "base"),
+        (1, "solver1"),
+        (2, "generator", "generator1"),
+        (2, "curate", "generator2", "solver1"),
+        (2, "solver", "solver1"),
+        (2, "solver2"),
     ]
 
 
-@pytest.mark.parametrize(
-    "name, module", [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
+def test_shared_weights_are_one_player_in_turn(monkeypatch):
+    last, calls = algorithm(monkeypatch, ablation="shared-weights")
+    assert last == "solver2"
+    assert calls[2:7] == [
+        (1, "curate", "generator1", "generator1"),
+        (1, "solver", "generator1"),
+        (1, "solver1"),
+        (2, "generator", "solver1"),
+        (2, "curate", "generator2", "generator2"),
+    ]
+
+
+def test_a_frozen_generator_stays_the_base_model(monkeypatch):
+    _, calls = algorithm(monkeypatch, generator_steps=0)
+    assert [call for call in calls if "curate" in call] == [
+        (1, "curate", "base", "base"),
+        (2, "curate", "base", "solver1"),
+    ]
+
+
+@pytest.mark.parametrize("ablation", ["none", "shuffled"])
+def test_the_curriculum_is_from_easy_to_hard_unless_it_is_shuffled(monkeypatch, tmp_path, ablation):
+    cfg = Config(ablation=ablation, guards="off", select=40, run="x")
+    run = Run(cfg, tmp_path)
+    monkeypatch.setattr(run, "load", lambda name: name)
+    monkeypatch.setattr(phases, "propose", lambda *_: [proposed(i) for i in range(24)])
+
+    def measure(cfg, run, k, frozen, usable):
+        assert frozen == "solver"
+        for i, c in enumerate(usable):
+            c.p = (i * 5 % 9) / 8
+
+    monkeypatch.setattr(phases, "measure_in_pieces", measure)
+    tasks = selfplay.curriculum(cfg, run, 1, "generator", "solver")
+    p = {c["id"]: c["p"] for c in read_jsonl(tmp_path / "iter1/candidates.jsonl")}
+    rates = [p[task.id] for task in tasks]
+    assert len(rates) > 9 and min(rates) >= 0.125
+    assert (rates == sorted(rates, reverse=True)) == (ablation == "none")
+    (line,) = log(tmp_path, "curate")
+    assert line["selected"] == len(tasks) and line["candidates"] == 24
+
+
+def proposed(i):
+    """A sound candidate unlike the others."""
+    word = "abcdefghijklmnopqrstuvwxyz"[i] * 4
+    text = WRITTEN.replace("Paris", word)
+    spec = generator.Spec("math", "single_turn", 2, 1)
+    return curate.candidate(f"{i:02d}", spec, generator.parse(text))
+
+
+GOOD = json.dumps([{"name": "get_weather", "arguments": {"city": "Paris"}}])
+TOOLS = [
+    {"name": "get_weather", "description": "F.", "parameters": {"city": {"type": "string"}}},
+    {"name": "get_time", "description": "T.", "parameters": {"place": {"type": "string"}}},
+]
+WRITTEN = (
+    "<think>x</think><question>Will it rain in Paris today?</question><available_tools>"
+    f"{json.dumps(TOOLS)}</available_tools><tool_call_answer>{GOOD}</tool_call_answer>"
 )
-def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(
-    tmp_path, run_here, monkeypatch, name, module
+ANSWER = f"<think>x</think><tool_call_answer>{GOOD}</tool_call_answer>"
+
+
+class Scripted:
+    """A player that says the same text always, and remembers what it was asked."""
+
+    def __init__(self, text):
+        self.said = text
+        self.asked = []
+
+    def sample(self, chats, group, max_new_tokens, temperature, seed=0):
+        chats = list(chats)
+        self.asked.append((len(chats), group, max_new_tokens, temperature, seed))
+        self.chats = chats
+        return [None] * (group * len(chats))
+
+    def text(self, _):
+        return self.said
+
+    def digit_logits(self, chats):
+        return torch.zeros(len(list(chats)), 5)
+
+
+def played(tmp_path, **settings):
+    """One step of a scripted Generator against a scripted Solver."""
+    cfg = Config(**{"generator_batch": 2, "group": 2, "guards": "off", **settings})
+    batches = GeneratorBatches(cfg, Run(cfg, tmp_path), 1, "")
+    batches.frozen = Scripted(ANSWER)
+    writer = Scripted(WRITTEN)
+    return batches.play(writer, 0), writer, batches.frozen
+
+
+def test_tasks_and_answers_have_limits_and_temperatures_of_their_own(tmp_path):
+    settings = dict(max_new_tokens=77, answer_tokens=33, temperature=0.9, num_probes=3)
+    _, writer, frozen = played(tmp_path, **settings)
+    assert [call[:4] for call in writer.asked] == [(2, 2, 77, 0.9)]
+    assert [call[:4] for call in frozen.asked] == [(4, 3, 33, 0.7)]
+    cfg = Config(**settings, solver_batch=2, solver_steps=1, group=2)
+    learner = Scripted(ANSWER)
+    task = Task("a", "Will it rain in Paris today?", [], [])
+    SolverBatches(cfg, Run(cfg, tmp_path), 1, [task]).play(learner, 0)
+    assert [call[:4] for call in learner.asked] == [(2, 2, 33, 0.9)]
+
+
+def test_candidates_have_a_temperature_of_their_own(tmp_path):
+    cfg = Config(candidates=3, candidate_temperature=0.4, max_new_tokens=77, temperature=0.9)
+    writer = Scripted(WRITTEN)
+    candidates = phases.propose(cfg, Run(cfg, tmp_path), 1, writer)
+    assert [call[:4] for call in writer.asked] == [(3, 1, 77, 0.4)]
+    assert [c.id for c in candidates] == ["1-00000", "1-00001", "1-00002"]
+    assert all(c.task.calls == candidates[0].task.calls for c in candidates)
+
+
+@pytest.mark.parametrize("rule", ["graded", "gate", "free"])
+def test_the_rule_for_specs_decides_the_reward_of_what_misses_its_spec(tmp_path, rule):
+    cfg = Config(spec=rule, generator_batch=8, group=2)
+    specs = generator.sample_specs(Run(cfg, tmp_path).seed(1, "generator/0"), 8, cfg.p_large_menu)
+    batch, _, _ = played(tmp_path, spec=rule, generator_batch=8)
+    assert {spec.menu_size for spec in specs} > {2}
+    for i, reward in enumerate(batch.rewards):
+        spec = specs[i // 2]
+        met = (2 / spec.menu_size) / spec.calls  # of a menu of two tools and one call
+        usable = rule != "gate" or met == 1
+        assert reward.obedience == pytest.approx(met if rule == "graded" else 1.0)
+        assert (reward.diff > 0) == usable
+        curr = reward.obedience * (reward.diff + reward.sem) / 2
+        assert reward.total == pytest.approx(2 + curr)
+
+
+@pytest.mark.parametrize(
+    "ablation, diff, sem",
+    [
+        ("none", 0.1142, 0.5),
+        ("no-difficulty", 0.0, 0.5),
+        ("hard-cliff", 0.0, 0.5),
+        ("no-judge", 0.1142, 0.0),
+    ],
+)
+def test_the_ablations_change_their_part_of_the_reward(tmp_path, ablation, diff, sem):
+    batch, _, _ = played(tmp_path, ablation=ablation, spec="free")
+    for reward in batch.rewards:
+        assert (reward.diff, reward.sem) == pytest.approx((diff, sem), abs=1e-4)
+
+
+def test_the_line_of_a_step_counts_usable_p_copies_menu_met_and_what_is_left_out(tmp_path):
+    batch, _, _ = played(tmp_path, spec="free")
+    found = batch.metrics
+    assert found == found | {"usable": 1.0, "p": 1.0, "copies": 0.0, "omits": 0.0}
+    specs = [generator.Spec("math", "single_turn", m, 1) for m in (2, 3, 2, 4)]
+    drafts = [generator.parse(WRITTEN)] * 4
+    candidates = [curate.candidate(str(i), s, d) for i, (s, d) in enumerate(zip(specs, drafts))]
+    candidates[0].reason = "copies the example's tools"
+    candidates[1].reason = "copies the example's question"
+    candidates[2].reason = "value not in the question"
+    candidates[3].p = 0.25
+    wanted = {"usable": 0.25, "p": 0.25, "copies": 0.5, "menu_met": 0.5, "omits": 0.0}
+    assert phases.describe(candidates, candidates[3:]) == wanted
+    unreadable = curate.candidate("4", specs[0], generator.parse("hm"))
+    wanted = {"usable": 0.0, "p": 0.0, "copies": 0.0, "menu_met": 0.0, "omits": 0.0}
+    assert phases.describe([unreadable], []) == wanted
+
+
+def test_prompts_of_ones_own_reach_every_place_where_a_player_is_asked(tmp_path):
+    own = tmp_path / "g.txt"
+    own.write_text("OWN {domain} {context} {menu_size} {calls}")
+    other = tmp_path / "s.txt"
+    other.write_text("OTHER {tools} {question}")
+    settings = dict(generator_prompt=str(own), solver_prompt=str(other))
+    _, writer, frozen = played(tmp_path, **settings)
+    cfg = Config(**settings, candidates=2, solver_steps=1, solver_batch=1, group=2)
+    proposer = Scripted(WRITTEN)
+    phases.propose(cfg, Run(cfg, tmp_path), 1, proposer)
+    learner = Scripted(ANSWER)
+    SolverBatches(cfg, Run(cfg, tmp_path), 1, [Task("a", "q", [], [])]).play(learner, 0)
+    for player, word in ((writer, "OWN"), (proposer, "OWN"), (frozen, "OTHER"), (learner, "OTHER")):
+        assert all(chat[0]["content"].startswith(word) for chat in player.chats)
+
+
+def test_the_schedule_sets_the_learning_rate_of_each_step(monkeypatch, tmp_path):
+    for name, wanted in (("linear", [1.0, 0.75, 0.5, 0.25]), ("constant", [1.0] * 4)):
+        assert rates_of_a_phase(monkeypatch, tmp_path, name) == wanted
+
+
+def rates_of_a_phase(monkeypatch, tmp_path, name):
+    """The learning rates with which a phase of four steps calls grpo.step."""
+    cfg = Config(schedule=name, lr=1.0, group=2)
+    seen = []
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    player = SimpleNamespace(
+        model=None, prepare_training=lambda cfg: (weights, None), save=lambda out: None
+    )
+    run = SimpleNamespace(
+        checkpoint=lambda k, role: tmp_path / "never",
+        begin=lambda *_: None,
+        load=lambda *_, **__: player,
+        steps=lambda count, *_: range(count),
+        clock=Run(cfg, tmp_path).clock,
+        record=lambda line: None,
+        finish=lambda *_: None,
+    )
+    reward = selfplay.rewards.SolverReward(1.0, 1.0)
+    batch = phases.Batch([None] * 2, [reward] * 2)
+    batches = SimpleNamespace(
+        steps=4, role="solver", shown=(), open=lambda: None, play=lambda *_: batch
+    )
+
+    def step(model, optimizer, *_):
+        seen.append(optimizer.param_groups[0]["lr"])
+        return {}
+
+    monkeypatch.setattr(grpo, "step", step)
+    selfplay.train(cfg, run, 1, batches, "start")
+    return seen
+
+
+@pytest.mark.parametrize("count, asked", [(3, [0, 1, 2, 0]), (4, [0, 1, 2, 3]), (10, [0, 2, 5, 7])])
+def test_the_order_is_kept_and_all_of_a_large_curriculum_is_sampled(count, asked):
+    tasks = [Task(str(i), "", [], []) for i in range(count)]
+    assert [int(task.id) for task in schedule(tasks, 4)] == asked
+
+
+def test_each_step_of_the_solver_takes_its_own_slots(tmp_path):
+    tasks = [Task(str(i), f"question {i}", [], []) for i in range(4)]
+    cfg = Config(solver_steps=2, solver_batch=2, group=2)
+    batches = SolverBatches(cfg, Run(cfg, tmp_path), 1, tasks)
+    for step, first in enumerate((0, 2)):
+        player = Scripted(ANSWER)
+        batches.play(player, step)
+        users = [chat[-1]["content"] for chat in player.chats]
+        assert [f"question {first + i}" in user for i, user in enumerate(users)] == [True, True]
+
+
+# -- what can go wrong ----------------------------------------------------------------------------
+
+
+def test_nothing_left_after_curation_names_the_filter_and_goes_on_with_another_value(
+    tmp_path, run_here, monkeypatch, four_tasks
 ):
-    monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = run_here(tmp_path, "--smoke", f"--{name}")
-    assert code == 2 and f"pip install {name}" in err and len(err.splitlines()) == 1
+    options = [*four_tasks, "--generator-steps", "0", "--candidates", "24"]
+    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.875)
+    code, _, err = run_here(tmp_path, *options, "--p-min", "1")
+    assert code == 3 and "of 24 candidates none is left. Lower --p-min" in err
+    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.0)  # not measured again
+    code, out, err = run_here(
+        tmp_path, *options, "--p-min", "0.5", "--p-max", "0.9", "--set-changed"
+    )
+    assert code == 0, err
+    assert "--p-min was 1.0, is 0.5" in out and "--p-max was 1.0, is 0.9" in out
+    rates = {c["p"] for c in read_jsonl(tmp_path / "runs/smoke/iter1/candidates.jsonl")}
+    assert rates == {None, 0.875}
+
+
+def test_no_usable_candidate_asks_for_more(tmp_path, run_here, four_tasks):
+    options = [*four_tasks, "--generator-steps", "0", "--max-new-tokens", "4"]
+    code, _, err = run_here(tmp_path, *options, "--candidates", "2")
+    assert code == 3 and "of 2 candidates none is left. Raise --candidates" in err
+
+
+@pytest.mark.parametrize("beta", ["0", "0.01"])
+def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
+    tmp_path, run_here, four_tasks, beta
+):
+    options = ["--max-new-tokens", "1", "--answer-tokens", "8", "--beta", beta]
+    code, _, err = run_here(tmp_path, *four_tasks, *options)
+    assert code == 3 and "all rewards of a group were equal" in err
+
+
+def a_phase(tmp_path, gradients, steps):
+    """Run a phase whose steps have these norms of the gradient, NaN for one that is not finite."""
+    cfg = Config(save_every=100)
+    run = Run(cfg, tmp_path)
+    run.begin(1, "generator")
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for step in run.steps(steps, model, optimizer, ()):
+        bad = gradients[step] != gradients[step]
+        run.record({"skipped": float(bad), "zero_advantage_groups": 0.0})
+    return run
+
+
+def test_five_steps_in_a_row_without_a_finite_gradient_end_the_run_and_the_state_is_kept(tmp_path):
+    nan = float("nan")
+    kept = tmp_path / "iter1/generator.steps"
+    with pytest.raises(EmptyPhase, match="5 steps in a row had no finite gradient") as error:
+        a_phase(tmp_path, [1.0, nan, nan, nan, nan, nan, 1.0], steps=7)
+    assert str(kept) in str(error.value) and "Lower --lr" in str(error.value)
+    assert [p.name[:6] for p in kept.iterdir()] == ["000006"]
+
+
+def test_fewer_steps_without_a_finite_gradient_are_left_out(tmp_path):
+    nan = float("nan")
+    run = a_phase(tmp_path, [nan, nan, nan, nan, 1.0, nan, nan, nan, nan], steps=9)
+    assert len(run.lines) == 9
+
+
+def test_a_step_without_a_finite_gradient_leaves_the_weights_and_goes_on(
+    smoke, tmp_path, run_here, monkeypatch
+):
+    folder = shutil.copytree(smoke[0] / "runs", tmp_path / "runs") / "smoke"
+    shutil.rmtree(folder / "iter1/solver")
+    (folder / "report.txt").unlink()
+    clip = distributed.clip_grad_norm
+    calls = []
+
+    def once(*given):
+        calls.append(1)
+        norm = clip(*given)
+        return torch.tensor(torch.nan) if len(calls) == 2 else norm
+
+    monkeypatch.setattr(distributed, "clip_grad_norm", once)
+    code, _, err = run_here(tmp_path, "--smoke")
+    assert code == 0, err
+    assert [line["skipped"] for line in log(folder, "solver")] == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -397,156 +587,31 @@ def test_out_of_memory_names_the_phase_and_what_takes_less(
     def short(*_):
         raise error
 
-    monkeypatch.setattr(selfplay.Player, "ask", short)
+    monkeypatch.setattr(Player, "sample", short)
     code, _, err = run_here(tmp_path, "--smoke")
-    assert code == 2 and "base Solver: out of memory" in err and why in err
+    assert code == 2 and "base model evaluation: out of memory" in err and why in err
     assert "--max-new-tokens" in err and "Traceback" not in err
 
 
-def test_ctrl_c_in_an_evaluation_leaves_and_the_same_command_goes_on(
-    tmp_path, run_here, monkeypatch
-):
-    ask = selfplay.Player.sample
-
-    def interrupted(*arguments):
-        signal.raise_signal(signal.SIGINT)
-        return ask(*arguments)
-
-    monkeypatch.setattr(selfplay.Player, "ask", interrupted)
-    code, _, err = run_here(tmp_path, "--smoke", "--eval-tasks", "4")
-    assert code == 130 and "the same command goes on" in err
-    assert not (tmp_path / "runs/smoke/iter0").exists()
-
-
-def test_one_step_without_a_finite_gradient_is_left_out_and_the_log_can_be_read_again(
-    tmp_path, run_here, monkeypatch, on_a_file
-):
-    clip, steps = distributed.clip_grad_norm, iter(range(99))
-    once = lambda *given: torch.tensor(torch.nan) if next(steps) == 1 else clip(*given)
-    monkeypatch.setattr(distributed, "clip_grad_norm", once)
-    code, out, err = run_here(tmp_path, *on_a_file)
-    assert code == 0 and out.count("step 1 has no finite gradient, left out") == 1, err
-    (tmp_path / "runs/smoke/report.txt").unlink()
-    code, out, err = run_here(tmp_path, *on_a_file)
-    alarm = "! iteration 1 solver: skipped 0.33, above 0"
-    assert code == 0 and alarm in (tmp_path / "runs/smoke/report.txt").read_text()
-
-
-def test_five_steps_without_a_finite_gradient_end_the_run_and_the_last_state_is_kept(
-    tmp_path, run_here, monkeypatch
-):
-    bad = lambda *_: torch.tensor(torch.nan)
-    monkeypatch.setattr(distributed, "clip_grad_norm", bad)
-    options = ["--eval-tasks", "4", "--generator-steps", "9", "--save-every", "100"]
-    options += ["--max-new-tokens", "8"]
-    code, out, err = run_here(tmp_path, "--smoke", *options)
-    kept = "runs/smoke/iter1/generator.steps"
-    assert (
-        code == 3
-        and f"5 steps in a row had no finite gradient; the last good state is in {kept}" in err
-    )
-    assert out.count("has no finite gradient, left out") == 5
-    assert [p.name[:6] for p in (tmp_path / kept).iterdir()] == ["000005"]
-
-
-def test_a_curation_that_leaves_nothing_says_what_emptied_it_and_goes_on_with_other_options(
-    tmp_path, run_here
-):
-    options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0", "--seed", "1"]
-    code, _, err = run_here(tmp_path, *options, "--candidates", "1")
-    assert code == 3 and re.search(
-        r"of 1 candidates none is left: 1 [^.]+\. Raise --candidates", err
-    )
-    code, out, _ = run_here(tmp_path, *options, "--candidates", "24", "--set-changed")
-    assert code == 0 and "--candidates was 1, is 24" in out
-
-
-def test_what_the_solver_answered_is_kept_where_only_tau_was_too_high(
-    tmp_path, run_here, monkeypatch
-):
-    options = ["--smoke", "--eval-tasks", "4", "--generator-steps", "0", "--candidates", "24"]
-    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.875)
-    code, _, err = run_here(tmp_path, *options, "--tau", "1")
-    assert code == 3 and "Lower --tau" in err
-    monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.0)  # not asked again
-    code, _, err = run_here(tmp_path, *options, "--set-changed")
+def test_the_tracker_gets_the_numbers_of_each_line(smoke, tmp_path, run_here, monkeypatch):
+    folder = shutil.copytree(smoke[0] / "runs", tmp_path / "runs") / "smoke"
+    shutil.rmtree(folder / "iter1/solver")
+    sent = []
+    tracker = SimpleNamespace(log=sent.append)
+    package = SimpleNamespace(init=lambda **options: tracker)
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    code, _, err = run_here(tmp_path, "--smoke", "--wandb")
     assert code == 0, err
+    lines = log(folder, "solver")
+    assert len(sent) == len(lines) == 3
+    for line, numbers in zip(lines, sent):
+        wanted = {f"solver/{k}": v for k, v in line.items() if isinstance(v, int | float)}
+        assert numbers == wanted
 
 
-def test_the_folder_of_the_model_that_ships_is_that_model():
-    by_path, by_name = (
-        cli.parse_arguments(["--model", m])[0] for m in (str(ROOT / "tiny"), "tiny")
-    )
-    assert by_path == by_name and by_name.group == 8
-
-
-def test_nothing_is_written_but_below_the_run_folder(smoke):
-    assert [p.name for p in smoke[0].iterdir()] == ["runs"]
-    assert [p.name for p in (smoke[0] / "runs").iterdir()] == ["smoke"]
-
-
-@pytest.mark.parametrize("beta", ["0", "0.01"])
-def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
-    tmp_path, run_here, beta
+def test_a_missing_tracker_is_one_line_with_the_command_that_installs_it(
+    tmp_path, run_here, monkeypatch
 ):
-    code, _, err = run_here(tmp_path, "--smoke", "--max-new-tokens", "1", "--beta", beta)
-    assert code == 3 and "all rewards of a group were equal" in err
-
-
-@pytest.mark.parametrize(
-    "options, what",
-    [
-        (["--smoke", "--seed", "5"], "--seed was 0, is 5"),
-        (["--group", "1"], "--group 1 is not in [2,"),
-        (["--grop", "8"], "unrecognized arguments: --grop"),
-        (["--run", ".."], "--run .. is not the name of a folder"),
-        (["--lr", "inf"], "--lr inf is not in [0,"),
-        (["--run", "z", "--tasks", "gone.jsonl"], "gone.jsonl: cannot be read"),
-        (["--loss", "ppo"], "invalid choice: 'ppo'"),
-        (
-            ["--run", "x", "--model", "nobody/none"],
-            "nobody/none is neither a folder nor in the cache",
-        ),
-        (["--run", "y", "--heldout", "gone.jsonl"], "gone.jsonl: cannot be read"),
-    ],
-)
-def test_bad_input_gets_one_clear_line_and_exit_code_2(smoke, run_here, options, what):
-    code, _, err = run_here(smoke[0], *options)
-    assert code == 2 and what in err and "Traceback" not in err
-
-
-def test_a_damaged_configuration_is_named(tmp_path, run_here):
-    (tmp_path / "runs/smoke/iter0").mkdir(parents=True)
-    (tmp_path / "runs/smoke/config.json").write_text("{")
-    code, _, err = run_here(tmp_path, "--smoke")
-    assert code == 2 and "config.json is damaged" in err and "--run NAME" in err
-
-
-def test_help_shows_each_option_with_the_papers_value(tmp_path, run_here):
-    text = " ".join(run_here(tmp_path, "--help")[1].split())
-    assert "learning rate of AdamW (default 1e-06; paper 1e-6, Table 4; tiny" in text
-
-
-def test_micro_batch_auto_is_the_whole_batch():
-    cfg, *_ = cli.parse_arguments(["--micro-batch", "auto"])
-    assert cfg.micro_batch >= cfg.group * cfg.solver_prompts
-
-
-def test_the_papers_numbers_are_the_defaults_of_any_other_model():
-    cfg, *_ = cli.parse_arguments(["--model", "Qwen/Qwen2.5-0.5B"])
-    assert (cfg.group, cfg.lr, cfg.beta, cfg.weight_decay, cfg.temperature) == (
-        4,
-        1e-6,
-        1e-2,
-        1e-2,
-        1.0,
-    )
-    assert (cfg.group * cfg.generator_prompts, cfg.group * cfg.solver_prompts) == (24, 32)
-    assert (
-        cfg.iterations,
-        cfg.generator_steps,
-        cfg.solver_steps,
-        cfg.probe,
-        cfg.probe_temperature,
-    ) == (3, 50, 50, 8, 0.7)
-    assert cfg.run == "Qwen2.5-0.5B"
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, _, err = run_here(tmp_path, "--smoke", "--wandb")
+    assert code == 2 and "pip install wandb" in err and len(err.splitlines()) == 1
