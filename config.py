@@ -98,6 +98,7 @@ class Config:
 
 # The base model that ships: a million parameters learn in larger steps, from fewer tasks.
 TINY = dict(
+    spec="gate",
     lr=2e-4,
     schedule="constant",
     beta=0.0,
