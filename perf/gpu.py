@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,7 @@ from plumbing.precision import dtype_for, sampling_model
 from rollout import Rollout, SamplingParams, sample
 
 GB = 1e9
+COLUMNS = ("s", "tokens/s", "of limit", "peak GB", "captures")
 
 
 @dataclass
@@ -69,11 +69,11 @@ def limits(load: Load, device: torch.device) -> dict[str, float]:
     }
 
 
-def peak_of(run: Callable[[], object]) -> float:
-    """Return the GB of GPU memory that a run takes at its peak; nan on a CPU."""
+def peak_of(run: Callable[[], object]) -> float | None:
+    """Return the GB of GPU memory that a run takes at its peak; None on a CPU."""
     if not torch.cuda.is_available():
         run()
-        return math.nan
+        return None
     torch.cuda.reset_peak_memory_stats()
     run()
     return torch.cuda.max_memory_allocated() / GB
@@ -91,10 +91,10 @@ def line(shape: str, what: str, rows: int, tokens: int, run: Callable, limit: fl
         captures = KEPT.captures - before
         seconds = measure.seconds_of(run)[0]
     except torch.OutOfMemoryError:
-        peak = seconds = math.inf
-        captures = KEPT.captures - before
-    numbers = {"s": seconds, "tokens/s": tokens / seconds, "of limit": limit / seconds}
-    return {**found, **numbers, "peak GB": peak, "captures": captures}
+        print(f"{shape}, {what}, {rows} rows: out of memory")
+        return {**found, **dict.fromkeys(COLUMNS)}
+    share = limit / seconds if limit else None
+    return {**found, **dict(zip(COLUMNS, (seconds, tokens / seconds, share, peak, captures)))}
 
 
 def bytes_read(model: Qwen2ForCausalLM, rows: int, load: Load) -> float:

@@ -121,8 +121,15 @@ def table(rows: list[dict]) -> str:
     """
     lines = [list(rows[0]), ["---"] * len(rows[0])]
     for row in rows:
-        lines.append([f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values()])
+        lines.append([shown(value) for value in row.values()])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(value: object) -> str:
+    """Return a value as a cell: three digits of a number, "-" for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def report(name: str, rows: list[dict], **more) -> None:

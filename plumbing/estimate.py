@@ -8,7 +8,7 @@ from errors import UnusableModel
 
 BYTES = 4 + 4 + 8  # per trained parameter: float32 weight, gradient, two moments of AdamW
 COPIES = 2 + 2  # on a GPU: the bfloat16 copy that samples, the frozen Solver
-REFERENCE = 4  # with --beta above 0
+REFERENCE = 2  # on a GPU, in bfloat16, with --beta above 0
 CPU_SPEED = 3e10  # parameters times tokens per second that a few cores sample, roughly
 DAY = 86_400
 

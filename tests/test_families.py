@@ -208,7 +208,7 @@ OTHERS = {  # name in transformers -> its configuration, whether prompts are sha
     "Nemotron": (dict(LAYERS), True, False),
     "DiffLlama": (dict(LAYERS, num_key_value_heads=2, attention_dropout=0.0), True, False),
     "Mamba": (dict(hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=64), False, False),
-    "Gemma3Text": (dict(LAYERS, sliding_window=4), True, False),
+    "Gemma3Text": (dict(LAYERS, sliding_window=4), False, False),
     "GptOss": (
         dict(LAYERS, num_local_experts=2, num_experts_per_tok=1, sliding_window=512),
         True,

@@ -251,13 +251,9 @@ def test_shared_and_plain_forward_give_the_same_gradient_on_ragged_rows():
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
 HEADS = SMALL | {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
-FAMILIES = {  # name -> its configuration, whether a prompt is shared
-    "GPT2": ({"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 64}, True),
-    "Bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 2, "vocab_size": 64}, False),
+FAMILIES = {  # name -> its configuration, whether a prompt is shared; others: test_families.py
     "Falcon": (SMALL | {"num_attention_heads": 2, "alibi": True}, True),
     "Mistral": (HEADS | {"sliding_window": 4}, False),
-    "Gemma3Text": (HEADS | {"head_dim": 16, "sliding_window": 4}, False),
-    "Mamba": (SMALL | {"state_size": 4}, False),
     "Rwkv": (SMALL | {"attention_hidden_size": 32, "context_length": 64}, False),
     "RecurrentGemma": (HEADS | {"lru_width": 32, "num_hidden_layers": 3}, False),
 }
