@@ -34,6 +34,7 @@ from transformers import PreTrainedModel
 from errors import UnusableModel
 from plumbing import model_check
 from plumbing.cuda_graph import KEPT, Workspaces
+from plumbing.decode import fused_step
 from plumbing.group_cache import UNSERVED, Size
 from plumbing.inverse_cdf import choose
 from plumbing.padding import left_pad
@@ -292,6 +293,8 @@ class Batch:
         slots, T = self.room.slots, self.params.max_new_tokens
         self.workspace = self.workspaces.get(self.model, self.room, T, self.device)
         self.cache = self.workspace.cache
+        self.fused = fused_step(self.model)  # None for most families
+        self.cache.order = None if self.fused is None else self.fused.order
         self.ends = torch.tensor(self.params.eos_ids, device=self.device)
         # Row c is completion c; the last row takes what empty slots write.
         self.uniforms = F.pad(self.uniforms.flatten(0, 1).to(self.device), (0, 0, 0, 1))
@@ -388,6 +391,8 @@ class Batch:
 
     def step(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
         """Run the model on token and position, both (S, 1) -> logits (S, V)."""
+        if self.fused is not None:
+            return self.fused(token, position, self.cache)
         return self.model(
             input_ids=token,
             position_ids=position,

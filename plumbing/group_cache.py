@@ -26,6 +26,7 @@ from transformers import AttentionInterface
 
 from errors import UnusableModel
 
+MOST_HEADS = 512  # keys and values of one layer
 UNSERVED = (
     "the hand-written sampler serves models whose every layer is plain attention (no short "
     "window, soft cap or sink), and this one is not: use --sampler hf"
@@ -33,17 +34,17 @@ UNSERVED = (
 
 
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return softmax attention (B, K, Q, D) and the log of its denominators (B, K, Q).
 
-    query (B, K, Q, D), scaled already; key and value (B, K, L, D); bias (B, L), added to scores.
+    query (B, K, Q, D); key and value (B, K, L, D); bias (B, L), added to scores.
     """
     if query.device.type == "cpu":  # one fused kernel, which reads each key once
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, attn_mask=bias[:, None, None], scale=1.0
+            query, key, value, attn_mask=bias[:, None, None], scale=scale
         )
-    scores = (query @ key.mT).float()  # (B, K, Q, L)
+    scores = (query * scale @ key.mT).float()  # (B, K, Q, L)
     scores += bias[:, None, None]
     peak = scores.amax(-1, keepdim=True)
     shares = scores.sub_(peak).exp_()
@@ -84,29 +85,6 @@ class Size:
     own_width: int = 1
 
 
-class HeadIndex:
-    """Row numbers for layers with K key/value heads: their tensors are lists of slot-head rows."""
-
-    def __init__(self, heads: int, size: Size, new_tokens: int, device: torch.device) -> None:
-        self.heads = heads
-        rows = torch.arange(size.slots * heads, device=device)
-        self.first_token = (rows * new_tokens).view(size.slots, heads)  # of each row in own keys
-        self.newest_token = self.first_token.clone()  # (S, K)
-        self.queries = torch.zeros(
-            size.places * size.lanes * heads, dtype=torch.long, device=device
-        )
-        self.answers = torch.zeros(size.slots * heads, dtype=torch.long, device=device)
-
-    def set_lanes(self, lanes: torch.Tensor, lane_of: torch.Tensor) -> None:
-        """Take over a lane table: lanes (M, W) of slots, lane_of (S, 2)."""
-        heads = torch.arange(self.heads, device=lanes.device)
-        queries = lanes[:, None] * self.heads + heads[:, None]  # (M, K, W)
-        self.queries[: queries.numel()] = queries.flatten()
-        place, lane = lane_of[:, :1], lane_of[:, 1:]
-        answers = (place * self.heads + heads) * lanes.shape[1] + lane  # (S, K)
-        self.answers[: answers.numel()] = answers.flatten()
-
-
 class GroupCache:
     """Keys and values of M prompts, each stored once, and of the completions in S slots."""
 
@@ -116,11 +94,18 @@ class GroupCache:
         self.new_tokens = new_tokens
         self.device = device
         self.prompts: dict[int, tuple] = {}  # layer -> keys and values, (M, K, P, D) each
-        self.own: dict[int, tuple] = {}  # layer -> keys and values, (S, K, T, D) each
-        self.index: dict[int, HeadIndex] = {}  # K -> row numbers
+        self.own: dict[int, torch.Tensor] = {}  # layer -> keys, then values, (S, 2 K, T, D)
+        # Row numbers, at fixed addresses since a CUDA graph reads them.
+        lanes = size.places * size.lanes
+        self.slot_of_lane = torch.zeros(lanes, dtype=torch.long, device=device)
+        self.place_of_slot = torch.zeros(size.slots, 1, dtype=torch.long, device=device)
+        self.lane_of_slot = torch.zeros_like(self.place_of_slot)
+        self.newest = torch.zeros(size.slots, dtype=torch.long, device=device)
+        self.every = torch.arange(max(size.slots, MOST_HEADS), device=device)
         # Added to scores: 0 where a token is, -inf where none is (yet).  Float32 for any model.
         self.prompt_bias = torch.zeros(size.places, size.prompt_width, device=device)
         self.own_bias = torch.full((size.slots, new_tokens), -torch.inf, device=device)
+        self.order: torch.Tensor | None = None  # of the numbers of a key, if not the model's
         self.filling: torch.Tensor | None = None  # places of the prompts in a prefill
         self.filling_mask: torch.Tensor | None = None  # (B, P): which of their ids are tokens
 
@@ -151,7 +136,7 @@ class GroupCache:
         self.seen.add(layer)
         width = k.shape[2]
         keys, values = self.prompts[layer]
-        keys[self.filling, :, :width] = k
+        keys[self.filling, :, :width] = k if self.order is None else k[..., self.order]
         values[self.filling, :, :width] = v
         causal = self.filling_mask.new_ones(width, width).tril()
         itself = causal.triu()  # so that padding has something to attend to
@@ -165,19 +150,18 @@ class GroupCache:
         heads, head_size = k.shape[1], k.shape[3]
         room = self.room
         prompt = (room.places, heads, room.prompt_width, head_size)
-        own = (room.slots, heads, self.new_tokens, head_size)
+        own = (room.slots, 2 * heads, self.new_tokens, head_size)
         self.prompts[layer] = (k.new_zeros(prompt), k.new_zeros(prompt))
-        self.own[layer] = (k.new_zeros(own), k.new_zeros(own))
-        if heads not in self.index:
-            self.index[heads] = HeadIndex(heads, room, self.new_tokens, self.device)
+        self.own[layer] = k.new_zeros(own)
 
     def set_lanes(self, place_of: list[int | None], width: int = 0) -> None:
         """Tell which place each slot in use continues; at least `width` lanes per place."""
         lanes, lane_of = lane_table(place_of, self.size.places, width)
         self.size.lanes = len(lanes[0])
         lanes, lane_of = (torch.tensor(x, device=self.device) for x in (lanes, lane_of))
-        for index in self.index.values():
-            index.set_lanes(lanes, lane_of)
+        self.slot_of_lane[: lanes.numel()] = lanes.flatten()
+        self.place_of_slot[: len(lane_of)] = lane_of[:, :1]
+        self.lane_of_slot[: len(lane_of)] = lane_of[:, 1:]
 
     def clear(self, slots: list[int]) -> None:
         """Forget the tokens of completions that were in these slots."""
@@ -187,48 +171,48 @@ class GroupCache:
         """Make room for one token per slot: its number `newest` (S,) in the completion."""
         self.size.own_width = own_width
         self.own_bias[: len(newest)].scatter_(1, newest[:, None], 0.0)
-        for index in self.index.values():
-            first = index.first_token[: len(newest)]
-            torch.add(first, newest[:, None], out=index.newest_token[: len(newest)])
+        self.newest[: len(newest)] = newest
 
     def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store one token per slot and attend to all before it.
 
         q (S, H, 1, D), k and v (S, K, 1, D) -> (S, 1, H, D).
         """
-        size = self.size
         S, K, _, D = k.shape
-        index = self.index[K]
-        for stored, new in zip(self.own[layer], (k, v)):
-            rows = index.newest_token[:S].flatten()
-            stored.view(-1, D).index_copy_(0, rows, new.reshape(-1, D))
-        query = (q * scale).reshape(S, K, -1, D)  # (S, K, h, D)
-        own_k, own_v = (x[:S, :, : size.own_width] for x in self.own[layer])
-        own, own_lse = attend(query, own_k, own_v, self.own_bias[:S, : size.own_width])
-        shared, shared_lse = self._attend_to_prompts(layer, query, index)
-        share = torch.sigmoid(shared_lse - own_lse)  # of the denominator, (S, K, h)
-        out = torch.lerp(own, shared, share[..., None].to(own.dtype))
-        return out.view(S, 1, -1, D)  # (S, 1, H, D)
+        out = self.attend(layer, q.reshape(S, K, -1, D), torch.cat([k, v], 1)[:, :, 0], scale)
+        return out.view(S, 1, -1, D)
 
-    def _attend_to_prompts(self, layer: int, query: torch.Tensor, index: HeadIndex) -> tuple:
-        """Return attention (S, K, h, D) to each slot's prompt, and log-denominators (S, K, h)."""
-        size = self.size
-        S, K, h, D = query.shape
+    def attend(
+        self, layer: int, query: torch.Tensor, key_value: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        """Do what `decode` does: query (S, K, h, D), key_value (S, 2 K, D) -> (S, K, h, D)."""
+        size, K = self.size, query.shape[1]
+        slot = self.every[: size.slots, None]  # (S, 1)
+        both = self.every[None, : 2 * K]  # (1, 2 K)
+        newest = self.newest[: size.slots, None]
+        self.own[layer].index_put_((slot, both, newest), key_value)
+
+        used = self.own[layer][: size.slots, :, : size.own_width]
+        bias = self.own_bias[: size.slots, : size.own_width]
+        own, own_lse = attend(query, used[:, :K], used[:, K:], bias, scale)
+
         keys, values = (x[: size.places, :, : size.prompt_width] for x in self.prompts[layer])
         bias = self.prompt_bias[: size.places, : size.prompt_width]
-        lanes = index.queries[: size.places * K * size.lanes]
-        by_place = query.view(S * K, h * D).index_select(0, lanes)
-        by_place = by_place.view(size.places, K, size.lanes * h, D)
-        out, lse = attend(by_place, keys, values, bias)
-        answers = index.answers[: S * K]
-        out = out.reshape(-1, h * D).index_select(0, answers)
-        lse = lse.reshape(-1, h).index_select(0, answers)
-        return out.view(S, K, h, D), lse.view(S, K, h)
+        lanes = self.slot_of_lane[: size.places * size.lanes].view(-1, 1, size.lanes)  # (M, 1, W)
+        head = self.every[:K, None]  # (K, 1)
+        by_place = query[lanes, head].flatten(2, 3)  # (M, K, W * h, D)
+        shared, shared_lse = attend(by_place, keys, values, bias, scale)
+        place, lane = self.place_of_slot[: size.slots], self.lane_of_slot[: size.slots]  # (S, 1)
+        where = (place, head[:, 0], lane)
+        shared = shared.unflatten(2, (size.lanes, -1))[where]  # (S, K, h, D)
+        shared_lse = shared_lse.unflatten(2, (size.lanes, -1))[where]  # (S, K, h)
+        share = torch.sigmoid(shared_lse - own_lse)  # of the denominator, (S, K, h)
+        return torch.lerp(own, shared, share[..., None].to(own.dtype))
 
     def compact(self, slots: list[int], places: list[int]) -> None:
         """Move these slots and places to the front.  In place: addresses stay as they are."""
         slots, places = (torch.tensor(x, device=self.device) for x in (slots, places))
-        pairs = [(x, slots) for kept in self.own.values() for x in kept]
+        pairs = [(x, slots) for x in self.own.values()]
         pairs += [(x, places) for kept in self.prompts.values() for x in kept]
         pairs += [(self.own_bias, slots), (self.prompt_bias, places)]
         for stored, kept in pairs:

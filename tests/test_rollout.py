@@ -304,7 +304,7 @@ def test_auto_is_64_slots_on_a_cpu_and_what_fits_on_a_gpu(model):
     cache = group_cache.GroupCache(size, 24, torch.device("cpu"))
     for layer in range(2):
         cache._allocate(layer, torch.zeros(1, 2, 9, 8))
-    tensors = [x for kept in (cache.own, cache.prompts) for pair in kept.values() for x in pair]
+    tensors = [*cache.own.values()] + [x for pair in cache.prompts.values() for x in pair]
     held = sum(x.numel() * x.element_size() for x in tensors)
     logits = slots.LOGIT_BYTES * 64
     assert 64 * (slots.bytes_per_slot(model, 9, 8, 24) - logits) == held
