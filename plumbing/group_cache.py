@@ -21,10 +21,10 @@ K key/value heads, h = H / K, D head size.  Two groups of two completions, and o
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from errors import UnusableModel
+from plumbing.attention import causal
 
 MOST_HEADS = 512  # keys and values of one layer
 UNSERVED = (
@@ -138,13 +138,8 @@ class GroupCache:
         keys, values = self.prompts[layer]
         keys[self.filling, :, :width] = k if self.order is None else k[..., self.order]
         values[self.filling, :, :width] = v
-        causal = self.filling_mask.new_ones(width, width).tril()
-        itself = causal.triu()  # so that padding has something to attend to
-        allowed = (causal & self.filling_mask[:, None]) | itself  # (B, P, P)
-        out = F.scaled_dot_product_attention(
-            q, k, v, allowed[:, None], scale=scale, enable_gqa=True
-        )
-        return out.transpose(1, 2)  # (B, P, H, D)
+        padding = (~self.filling_mask).sum(1)  # (B,)
+        return causal(q, k, v, padding, scale).transpose(1, 2)  # (B, P, H, D)
 
     def _allocate(self, layer: int, k: torch.Tensor) -> None:
         heads, head_size = k.shape[1], k.shape[3]
