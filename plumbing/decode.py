@@ -64,8 +64,7 @@ class Layer:
     norm: Tensor  # (E,)
     qkv: Tensor  # ((H + 2 K) D, E)
     qkv_bias: Tensor | None
-    q_norm: Tensor | None  # (D,), Qwen3
-    k_norm: Tensor | None
+    qk_norm: Tensor | None  # (H + K, D), Qwen3
     out: nn.Linear
     mlp_norm: Tensor
     gate_up: Tensor  # (2 I, E)
@@ -80,7 +79,7 @@ class FusedStep:
         self.layers: list[Layer] = []
         self.fused: dict[tuple, Tensor] = {}  # (layer, name) -> weights at a fixed address
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def refresh(self, model: PreTrainedModel) -> None:
         """Copy the model's weights into the fused ones."""
         config = model.config
@@ -100,14 +99,16 @@ class FusedStep:
         linears = [attention.q_proj, attention.k_proj, attention.v_proj]
         ordered = [True, True, False]  # values are not rotated
         gate_up = [mlp.gate_proj, mlp.up_proj]
-        norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
-        q_norm, k_norm = (None if norm is None else norm.weight[self.order] for norm in norms)
+        qk_norm = [None]
+        if hasattr(attention, "q_norm"):
+            qk_norm = [attention.q_norm.weight.expand(self.heads, -1)]
+            qk_norm += [attention.k_norm.weight.expand(self.kv_heads, -1)]
+            qk_norm = [weight[:, self.order] for weight in qk_norm]
         return Layer(
             norm=layer.input_layernorm.weight,
             qkv=self._fuse((i, "qkv"), [linear.weight for linear in linears], ordered),
             qkv_bias=self._fuse((i, "qkv bias"), [linear.bias for linear in linears], ordered),
-            q_norm=self._fuse((i, "q norm"), [q_norm]),
-            k_norm=self._fuse((i, "k norm"), [k_norm]),
+            qk_norm=self._fuse((i, "qk norm"), qk_norm),
             out=attention.o_proj,
             mlp_norm=layer.post_attention_layernorm.weight,
             gate_up=self._fuse((i, "gate up"), [linear.weight for linear in gate_up]),
@@ -150,10 +151,10 @@ class FusedStep:
         H, K, D = self.heads, self.kv_heads, self.head_size
         normed = F.rms_norm(x, x.shape[-1:], layer.norm, self.eps)
         qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), H + 2 * K, D)
-        if layer.q_norm is not None:
-            qkv[:, :H] = F.rms_norm(qkv[:, :H], (D,), layer.q_norm, self.eps)
-            qkv[:, H : H + K] = F.rms_norm(qkv[:, H : H + K], (D,), layer.k_norm, self.eps)
-        rotate(qkv[:, : H + K], turn)
+        qk = qkv[:, : H + K]
+        if layer.qk_norm is not None:
+            torch.mul(F.rms_norm(qk, (D,), eps=self.eps), layer.qk_norm, out=qk)
+        rotate(qk, turn)
         query = qkv[:, :H].unflatten(1, (K, -1))  # (S, K, h, D)
         out = cache.attend(i, query, qkv[:, H:], D**-0.5)
         return add_linear(x, out.view(len(x), -1), layer.out)
