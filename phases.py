@@ -28,6 +28,12 @@ from template import Chat
 PIECE = 512  # completions that an unfinished curation keeps together
 
 
+def check_prompts(cfg: Config) -> None:
+    """Raise UsageError if a prompt's file cannot be used, before anything is computed."""
+    generator.template_of(cfg.generator_prompt)
+    solver.template_of(cfg.solver_prompt)
+
+
 @dataclass
 class Batch:
     """What one step learns from: rollouts, prompt-major, and the reward of each."""

@@ -33,6 +33,7 @@ from plumbing.run import Run
 
 def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
     """Train both players; return the path of the last Solver's checkpoint."""
+    phases.check_prompts(cfg)
     generator_path = solver_path = cfg.model
     evaluate(cfg, run, 0, solver_path)
     for k in range(1, cfg.iterations + 1):

@@ -43,7 +43,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         """Print the message with a suggestion and exit with code 2."""
         wrong = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]
-        close = difflib.get_close_matches(wrong, self._option_string_actions, 1) if wrong else []
+        options = list(self._option_string_actions)
+        close = [option for option in options if wrong and option.startswith(wrong)]
+        close += difflib.get_close_matches(wrong, options, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         self.exit(2, f"{self.prog}: error: {message}{hint}\n")
 
@@ -252,6 +254,7 @@ def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run
         with enough_memory(run):
             solver = loop(cfg, run)
         print(f"{report.write(folder)}\nlog: {folder}/log.jsonl\ntrained Solver: {solver}")
+        sys.stdout.flush()  # a closed pipe must show here, not when Python ends
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -142,9 +142,12 @@ def test_a_command_ends_in_one_line_and_a_code(error, code, capsys):
 
 
 def test_a_command_piped_into_head_ends_without_a_traceback():
-    piped = f"{sys.executable} -m scripts.demos ast_match rewards generator solver | head -1"
-    done = subprocess.run(piped, cwd=ROOT, shell=True, capture_output=True, text=True)
-    assert done.stdout.count("\n") == 1 and done.stderr == ""
+    command = [sys.executable, "-m", "scripts.demos", "ast_match", "rewards", "generator", "solver"]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as demos:
+        assert demos.stdout.readline()
+        demos.stdout.close()
+        assert demos.stderr.read() == ""
 
 
 # ------------------------------------------------------------------------------ demos, dry run
