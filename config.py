@@ -129,4 +129,6 @@ SMOKE = dict(
     solver_batch=2,
     candidates=48,
     eval_tasks=16,
+    max_new_tokens=320,
+    answer_tokens=320,
 )
