@@ -109,8 +109,8 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_
     (tmp_path / "base").mkdir()
     make(tmp_path / "base", family)
     options = ["--smoke", "--model", str(tmp_path / "base"), "--max-new-tokens", "128"]
-    options += ["--candidates", "48", "--p-large-menu", "0"]
-    code, out, err = run_here(tmp_path, *options, "--eval-tasks", "4", *FAMILIES[family][3])
+    options += ["--candidates", "48"]
+    code, out, err = run_here(tmp_path, *options, *FAMILIES[family][3])
     assert code == 0, out + err
     folder = tmp_path / "runs/smoke/iter1"
     assert len(load_tasks(folder / "tasks.jsonl")) >= 1
