@@ -21,7 +21,7 @@ from plumbing import distributed
 from rollout import Rollout
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-FEW = ["--smoke", "--candidates", "32", "--eval-tasks", "4"]
+FEW = ["--smoke", "--candidates", "32"]
 ROLLOUTS = [  # groups of three; with a truncated row and one without words
     *(Rollout([5, 6, 7], ids, True) for ids in ([9, 2], [8, 30, 31, 2], [12, 2])),
     *(Rollout([5], ids, ids[-1:] == [2]) for ids in ([9, 9, 9], [2], [])),
