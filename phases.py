@@ -127,7 +127,10 @@ class GeneratorBatches(Batches):
             measure(cfg, self.frozen, usable, seed)
             judge(cfg, self.frozen, usable)
         parts = reward_drafts(cfg, drafts, candidates)
-        return Batch(rollouts, parts, describe(candidates, usable))
+        alike = guards.near_duplicates([c.task for c in candidates])
+        metrics = describe(candidates, usable)
+        metrics["near_duplicates"] = sum(alike) / len(alike)  # with the guards off, too
+        return Batch(rollouts, parts, metrics)
 
 
 def reward_drafts(
@@ -282,9 +285,9 @@ def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
 
 
 def describe(candidates: list[Candidate], usable: list[Candidate]) -> dict[str, float]:
-    """Return the shares that show whether the Generator writes tasks or hacks."""
+    """Return the shares that show whether the Generator writes tasks or hacks, guards on or off."""
     readable = [c for c in candidates if c.task]
-    copies = [c for c in candidates if c.reason in guards.COPIES]
+    copies = [c for c in readable if guards.copied(c.task, generator.example_of(c.spec))]
     met = [c for c in readable if len(c.task.tools) == c.spec.menu_size]
     omits = [c for c in usable if examples.leaves_optional_out(c.task.calls, c.task.tools)]
     rates = [c.p for c in usable]

@@ -137,7 +137,9 @@ def check_values(parser: Parser, cfg: Config) -> None:
 
 def machine(cfg: Config) -> dict[str, str]:
     """Return what besides the settings decides a run to the last bit."""
-    files = sorted(ROOT.glob("*.py"))
+    files = [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("plumbing/*.py"))]
+    prompts = [ROOT / "examples.txt", Path(cfg.generator_prompt), Path(cfg.solver_prompt)]
+    files += [path for path in prompts if path.is_file()]
     code = zlib.crc32(b"".join(file.read_bytes() for file in files))
     return {
         "python": platform.python_version(),

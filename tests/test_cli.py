@@ -254,6 +254,17 @@ def test_other_code_or_versions_are_named_and_not_refused(smoke, tmp_path, run_h
     assert code == 0 and "other versions, code or threads" in out and "earlier reward" in out
 
 
+def test_a_prompt_of_ones_own_is_part_of_the_code(tmp_path):
+    own = tmp_path / "mine.txt"
+    own.write_text("one")
+    cfg = Config(solver_prompt=str(own))
+    before = cli.machine(cfg)
+    assert before != cli.machine(Config()) and before == cli.machine(cfg)
+    own.write_text("two")
+    after = cli.machine(cfg)
+    assert {key for key in before if before[key] != after[key]} == {"code"}
+
+
 def test_a_run_of_another_day_keeps_its_date(smoke, tmp_path, run_here):
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
     path = tmp_path / "runs/smoke/config.json"

@@ -77,8 +77,8 @@ def test_a_fifth_of_the_word_4_grams_may_be_shared():
 
 
 def test_the_speakers_of_a_dialogue_are_no_copied_words():
-    shown = replace(SHOWN, question="User: Hi.\nAssistant: What?\nUser: Nothing.")
-    own = replace(TASK, question="User: Rain?\nAssistant: Where?\nUser: In Paris, 3 days.")
+    shown = replace(SHOWN, question="User: Book it.\nAssistant: When?\nUser: Monday.")
+    own = replace(TASK, question="User: Send it.\nAssistant: When?\nUser: Tuesday.")
     assert guards.copied(own, shown) is None
 
 
@@ -144,6 +144,11 @@ def test_tasks_that_differ_in_their_values_alone_are_near_duplicates():
         calls=[Call("get_rain", {"city": "Rome", "max_days": 9, "note": ""})],
     )
     other = replace(TASK, question="Is Paris dry for 3 days?")
+    brief = [
+        replace(TASK, question=f"Rain in {city}?", calls=[Call("f", {"city": city})])
+        for city in ("Paris", "Oslo")
+    ]
+    assert guards.near_duplicates(brief) == [2, 2]
     assert guards.near_duplicates([TASK, rome, other, None, None]) == [2, 2, 1, 1, 1]
 
 
@@ -268,6 +273,21 @@ def test_the_guards_decide_what_is_usable_and_what_r_valid_is(text):
         (part,) = phases.reward_drafts(cfg, [draft], [c])
         assert (part.valid, bool(left)) == wanted, c.reason
         assert part.diff == float(bool(left))
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_copies_and_near_duplicates_are_counted_with_either_setting(setting, tmp_path):
+    cfg = Config(guards=setting, generator_batch=1, group=2, spec="free")
+    batches = phases.GeneratorBatches(cfg, phases.Run(cfg, tmp_path), 1, "")
+    batches.frozen = Scripted("hm")
+    seed = batches.run.seed(1, "generator/0")
+    (spec,) = generator.sample_specs(seed, 1, cfg.p_large_menu)
+    tool = generator.example_of(spec).tools[0].name
+    copy = form("Will it rain in Paris?").replace("get_time", tool)
+    metrics = batches.play(Scripted(copy), 0).metrics
+    assert (metrics["copies"], metrics["near_duplicates"]) == (1.0, 2.0)
+    metrics = batches.play(Scripted(form("Will it rain in Paris?")), 0).metrics
+    assert metrics["copies"] == 0.0
 
 
 @pytest.mark.parametrize("setting, total", [("off", 2.75), ("on", 1 + 1.75 / 8)])

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -281,7 +282,7 @@ def test_a_frozen_generator_stays_the_base_model(monkeypatch):
 
 @pytest.mark.parametrize("ablation", ["none", "shuffled"])
 def test_the_curriculum_is_from_easy_to_hard_unless_it_is_shuffled(monkeypatch, tmp_path, ablation):
-    cfg = Config(ablation=ablation, guards="off", select=40, run="x")
+    cfg = Config(ablation=ablation, guards="off", select=40, p_min=0.25, p_max=0.9)
     run = Run(cfg, tmp_path)
     monkeypatch.setattr(run, "load", lambda name: name)
     monkeypatch.setattr(phases, "propose", lambda *_: [proposed(i) for i in range(24)])
@@ -295,7 +296,7 @@ def test_the_curriculum_is_from_easy_to_hard_unless_it_is_shuffled(monkeypatch, 
     tasks = selfplay.curriculum(cfg, run, 1, "generator", "solver")
     p = {c["id"]: c["p"] for c in read_jsonl(tmp_path / "iter1/candidates.jsonl")}
     rates = [p[task.id] for task in tasks]
-    assert len(rates) > 9 and min(rates) >= 0.125
+    assert len(rates) > 9 and min(rates) == 0.25 and max(rates) == 0.875
     assert (rates == sorted(rates, reverse=True)) == (ablation == "none")
     (line,) = log(tmp_path, "curate")
     assert line["selected"] == len(tasks) and line["candidates"] == 24
@@ -409,10 +410,12 @@ def test_the_line_of_a_step_counts_usable_p_copies_menu_met_and_what_is_left_out
     specs = [generator.Spec("math", "single_turn", m, 1) for m in (2, 3, 2, 4)]
     drafts = [generator.parse(WRITTEN)] * 4
     candidates = [curate.candidate(str(i), s, d) for i, (s, d) in enumerate(zip(specs, drafts))]
-    candidates[0].reason = "copies the example's tools"
-    candidates[1].reason = "copies the example's question"
     candidates[2].reason = "value not in the question"
     candidates[3].p = 0.25
+    for i in (0, 1):
+        tool = generator.example_of(specs[i]).tools[0]
+        task = candidates[i].task
+        candidates[i].task = replace(task, tools=[task.tools[0], tool, *task.tools[2:]])
     wanted = {"usable": 0.25, "p": 0.25, "copies": 0.5, "menu_met": 0.5, "omits": 0.0}
     assert phases.describe(candidates, candidates[3:]) == wanted
     unreadable = curate.candidate("4", specs[0], generator.parse("hm"))
