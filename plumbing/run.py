@@ -27,6 +27,7 @@ from errors import EmptyPhase
 from plumbing import distributed
 from plumbing.alarms import alarms
 from plumbing.checkpoint import load_step, save_step
+from plumbing.cuda_graph import KEPT
 from plumbing.intervals import describe, interval, macro_mean
 from plumbing.player import Player
 from plumbing.runfolder import (
@@ -150,7 +151,7 @@ class Run:
         """Append a line to the log, show it, and raise an alarm once per kind."""
         timed = {f"seconds_{name}": round(s, 2) for name, s in self.seconds.items()}
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        line |= values | timed
+        line |= values | timed | {"captures": KEPT.captures}
         append(self.folder / "log.jsonl", line)
         self.lines.append(line)
         for tell in self.trackers:

@@ -112,7 +112,7 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here, short_
     options += ["--candidates", "48"]
     code, out, err = run_here(tmp_path, *options, *FAMILIES[family][3])
     assert code == 0, out + err
-    folder = tmp_path / "runs/smoke/iter1"
+    folder = tmp_path / "runs/smoke-base/iter1"
     assert len(load_tasks(folder / "tasks.jsonl")) >= 1
     trained = Player(str(folder / "solver"))
     assert trained.model.config.model_type.startswith(family.lower())
