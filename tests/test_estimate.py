@@ -45,7 +45,7 @@ def test_the_plan_counts_completions_and_tokens(model):
 
 def test_the_plan_says_what_memory_and_on_a_cpu_what_time_it_takes(model, monkeypatch):
     text = estimate.plan(Config(model=model, device="cpu"))
-    assert "494 M parameters: 11.9 GB plus activations and cache" in text  # 24 bytes each
+    assert "494 M parameters: 10.9 GB plus activations and cache" in text  # 22 bytes each
     assert "on a CPU up to" in text and "lower the counts, or use a GPU" in text
     assert "9.9 GB" in estimate.plan(Config(model=model, device="cpu", beta=0.0))  # 20 bytes
     short = Config(model=model, device="cpu", generator_steps=1, solver_steps=1, candidates=1)
