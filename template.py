@@ -47,9 +47,7 @@ def read_template(path: str, required: set[str], optional: set[str]) -> Template
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise UsageError(
-            f"prompt file {path} cannot be read: it does not exist. Name bank, placeholders or a file."
-        ) from None
+        raise UsageError(f"prompt file {path} cannot be read: it does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"prompt file {path} cannot be read: {error}") from None
     fields = set(FIELD.findall(text))
