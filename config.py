@@ -33,7 +33,7 @@ def constant(default: Any, help: str, paper: str = "") -> Any:
 
 @dataclass
 class Config:
-    """What decides a run.  The defaults are for a real model; `plumbing/presets.py` has others."""
+    """What decides a run.  The defaults are for a real model; TINY and SMOKE are below."""
 
     model: str = option("tiny", RUN, "folder or hub name of the base model", "Qwen2.5, Sec. 4")
     run: str = option("", RUN, "name of the folder under runs/; default: the model's name")
@@ -44,9 +44,9 @@ class Config:
     generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
     generator_batch: int = option(6, GENERATOR, "specs per step", "24 / G, Table 4")
     spec: str = option(
-        "graded", GENERATOR, "how a spec counts that is not met", "", "graded gate free"
+        "graded", GENERATOR, "how to treat a task that misses its spec", "", "graded gate free"
     )
-    guards: str = option("on", GENERATOR, "rewards no hack; off: the paper's reward", "", "on off")
+    guards: str = option("on", GENERATOR, "on: do not reward known hacks", "", "on off")
     generator_prompt: str = option("bank", GENERATOR, "bank, placeholders, or a file")
 
     candidates: int = option(

@@ -4,7 +4,7 @@
                -> mix of easy, medium and hard -> easy to hard
 
 Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs from it:
-  1. The structural check also asks whether the task is a choice (no two tools share description
+  1. The structural check also asks whether the menu offers a choice (no two tools share description
      and arguments), whether the question quotes its own answer, and whether a guard refuses it
      (guards.py).
   2. A spec is graded: any menu of 2 to 12 tools and 1 to 3 calls is usable, and `obedience`

@@ -2,7 +2,7 @@
 
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 Our decisions:
-  1. A task is kept as data and written anew for the Solver, so all menus have one form.
+  1. A task is kept as data and re-serialised for the Solver, so every menu has one format.
   2. The prompt shows one example of the spec's own size, drawn anew for each spec from a bank of
      other domains (examples.py).  `--generator-prompt placeholders` shows the form instead, as the
      release does; any other text comes in by file (template.py).
@@ -163,7 +163,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Draft:
-    """What could be read of a completion.  What could not is None, and `reasons` say why."""
+    """The parsed parts of a completion; None where parsing failed, and `reasons` say why."""
 
     blocks: dict[str, str | None]
     tools: list[Tool] | None

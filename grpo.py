@@ -47,7 +47,7 @@ def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
     """Return group-normalised advantages, (N, G) -> (N, G).
 
     `scale` selects the divisor: the standard deviation of the group, of the batch, or "none".  A
-    completion without a reward (NaN) is left out of all means and has advantage 0.
+    completion without a reward (NaN) is excluded from mean and deviation and has advantage 0.
     """
     rewards = rewards.double()  # in float32 the mean of eight times 1.9 is not 1.9
     scored = ~rewards.isnan()
@@ -198,7 +198,7 @@ def step(
 ) -> dict[str, float]:
     """Make one GRPO step and return its metrics.  Rollouts are prompt-major, rewards (N, G).
 
-    Raises ValueError if there is a KL to pay (beta > 0) but no reference model.
+    Raises ValueError if beta > 0 but there is no reference model.
     """
     if cfg.beta and reference is None:
         raise ValueError("beta > 0 needs a reference model")

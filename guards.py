@@ -1,9 +1,9 @@
 """Guards against reward hacks: what a Generator or a Solver does for reward without learning.
 
-Not in the paper.  `--guards off` is the paper's reward to the letter.  Each guard answers a hack
-that a 0.5 B model found within ten GRPO steps (docs/rewards.md has their scores on and off):
+Not in the paper; `--guards off` switches all of them off.  Most answer a hack that a 0.5 B model
+found within ten GRPO steps (docs/rewards.md has the scores on and off):
 
-  flaw             a copy of the prompt's example, or a question that is no question: the task
+  flaw             a copy of the prompt's example, or a question that no person would ask: the task
                    earns r_fmt only, and the Solver never sees it
   near_duplicates  tasks of a batch that differ in their values alone share all but r_fmt
   leaks            a value from the prompt's example that the question does not have: its call
@@ -42,7 +42,7 @@ SPEAKERS = {"user", "assistant"}
 
 
 def flaw(task: Task, example: Example) -> str | None:
-    """Return why a task is no task of the Generator's own making, or None."""
+    """Return why a task is not the Generator's own work, or None."""
     return copied(task, example) or no_question(task.question, task.tools)
 
 

@@ -25,7 +25,7 @@ from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
-PIECE = 512  # completions that an unfinished curation keeps together
+PIECE = 512  # completions per saved chunk of an unfinished curation
 
 
 def check_prompts(cfg: Config) -> None:
@@ -194,7 +194,7 @@ class SolverBatches(Batches):
 def schedule(tasks: list[Task], slots: int) -> list[Task]:
     """Return the task of every slot of a Solver phase, from easy to hard.
 
-    More tasks than slots: evenly spread ones, not the easiest alone.  Fewer: over and over.
+    With more tasks than slots, take evenly spread ones; with fewer, repeat the list.
     """
     count = len(tasks)
     if count > slots:

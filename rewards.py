@@ -1,4 +1,4 @@
-"""The rewards of both players: pure functions; the two totals keep their named parts.
+"""The rewards of both players: pure functions; each total is stored with its components.
 
 Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver:
 
@@ -10,7 +10,7 @@ Our decisions, where the paper is silent or the released code differs from it:
   2. r_curr is the mean of its two parts, which fits the paper's Fig. 7.
   3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
   4. r_curr is multiplied by how well the task meets its spec (`curate.obedience`).
-  5. A task that curation would refuse is never shown to the Solver: its r_curr is 0.
+  5. A task that fails the structural check is never shown to the Solver: its r_curr is 0.
 
 One raw example: a task that the Solver gets right in k of 8 tries earns r_diff
 
@@ -44,7 +44,9 @@ class GeneratorReward:
     diff: float = 0.0
     sem: float = 0.0
     obedience: float = 1.0  # how well the task meets its spec
-    near_duplicates: int = 1  # tasks of the batch with nearly this question; all but fmt is shared
+    near_duplicates: int = (
+        1  # tasks of the batch with nearly this question; they divide all but fmt
+    )
 
     @property
     def total(self) -> float:
@@ -61,7 +63,7 @@ def generator_reward(
     near_duplicates: int = 1,
     valid_factor: float = 1.0,
 ) -> GeneratorReward:
-    """Return R_G of a completion; a placeholder or an echoed prompt as question earns nothing."""
+    """Return R_G of a completion; 0 if the question is a placeholder or text from the prompt."""
     if draft.placeholder:  # as in the released code
         return GeneratorReward(0.0, 0.0)
     valid = valid_factor * r_valid(draft)

@@ -13,8 +13,8 @@ top-k, no top-p, and the end token is part of the completion.
     shrink    when none waits, empty slots leave once a quarter of all is empty
 
 The model's own forward pass is used; only its attention function is exchanged, through the
-interface that transformers has for that (plumbing/group_cache.py).  Chance comes in as `uniforms`
-(N, G, T), one number in [0, 1) per token, so ids do not depend on who shares the batch.
+interface that transformers has for that (plumbing/group_cache.py).  Randomness is passed in as
+`uniforms` (N, G, T), one number in [0, 1) per token, so ids do not depend on who shares the batch.
 
 Letters in shapes: N prompts, G completions per prompt, S slots, P prompt width, T new tokens, V
 vocabulary.  Completions are numbered prompt-major: number c is completion c % G of prompt c // G.
