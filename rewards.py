@@ -44,9 +44,7 @@ class GeneratorReward:
     diff: float = 0.0
     sem: float = 0.0
     obedience: float = 1.0  # how well the task meets its spec
-    near_duplicates: int = (
-        1  # tasks of the batch with nearly this question; they divide all but fmt
-    )
+    near_duplicates: int = 1  # tasks of the batch with nearly this question; all but fmt is shared
 
     @property
     def total(self) -> float:
