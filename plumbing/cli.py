@@ -263,3 +263,5 @@ def remove_if_empty(folder: Path) -> None:
     """Delete the run folder of a start that failed before it had any result."""
     if folder.exists() and not any(folder.glob("iter*")):
         remove(folder)
+    if folder.parent.exists() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
