@@ -224,12 +224,13 @@ class Player:
     ) -> tuple[list[torch.nn.Parameter], PreTrainedModel | None]:
         """Return the weights to train, and pi_ref if there is a KL: a copy of the present model."""
         self.refuse_other_logits()
+        sharded = cfg.shard == "on" and distributed.size > 1  # one process has nothing to share
         reference = None
         if cfg.beta:
             reference = copy.deepcopy(self.model).requires_grad_(False)
-            if cfg.shard == "off":
+            if not sharded:
                 precision.cast_weights(reference, precision.dtype_for(self.model.device))
-        if cfg.shard == "on":
+        if sharded:
             precision.keep_copy(self.model, gradients=False)
             distributed.shard(self.model)
             if reference is not None:

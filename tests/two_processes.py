@@ -127,7 +127,9 @@ def test_two_curate_the_tasks_of_one_and_after_a_kill_one_goes_on(
     assert two.poll() is None
     os.kill(int((tmp_path / "runs/smoke/lock").read_text()), signal.SIGKILL)
     err = two.communicate()[1]
-    assert "another process of this run has ended" in err and "the same command goes on" in err, err
+    assert "another process of this run has ended" in err and "the same command continues" in err, (
+        err
+    )
     code, out, err = run_here(tmp_path, *few)
     assert code == 0 and "trained Solver: runs/smoke/iter1/solver" in out, err
     for name in ("candidates.jsonl", "tasks.jsonl"):
