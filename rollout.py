@@ -229,7 +229,8 @@ def check(
     if sampler == "hand":
         advice = f"try --sampler hf, or {advice}"
     padded = len(lengths) > 1
-    model_check.require(model, longest, f"--sampler {sampler}", score, padded, advice)
+    text = max(prompts, key=len)
+    model_check.require(model, text, longest, f"--sampler {sampler}", score, padded, advice)
 
 
 @contextmanager

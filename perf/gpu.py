@@ -32,7 +32,7 @@ import grpo
 from config import Config
 from plumbing.cuda_graph import KEPT
 from plumbing.padding import left_pad
-from plumbing.precision import dtype_for, sampling_model
+from plumbing.precision import DTYPES, sampling_model
 from rollout import Rollout, SamplingParams, sample
 
 GB = 1e9
@@ -59,7 +59,8 @@ def limits(load: Load, device: torch.device) -> dict[str, float]:
     """Return bytes per second of a copy, and operations per second of a matrix product."""
     source = torch.empty(load.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    a = torch.randn(load.product, load.product, device=device).to(dtype_for(device))
+    a = torch.randn(load.product, load.product, device=device)
+    a = a.to(DTYPES.get(device.type, torch.float32))
     runs = {"copy": lambda: target.copy_(source), "product": lambda: a @ a}
     measure.in_turns(runs, 3)  # warms up
     taken = measure.in_turns(runs, 10)

@@ -8,10 +8,14 @@ scored as the caller scores them, against the plain forward pass of each row alo
 for a few tokens, for a few tokens past each boundary that the configuration names, and at the
 greatest length asked for.  What has passed is remembered per model.
 
+The rows are pieces of a real prompt: after random ids, rounding to bfloat16 alone moves the
+log-probabilities of a trained model by whole nats.
+
     >>> boundaries({"sliding_window": 8, "rope": {"original_max_position_embeddings": 16}}, 99)
     [8, 16]
 """
 
+import math
 from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
 
@@ -36,6 +40,7 @@ _passed: WeakKeyDictionary = WeakKeyDictionary()  # model -> {what: greatest len
 
 def require(
     model: PreTrainedModel,
+    text: list[int],
     longest: int,
     what: str,
     score: Score,
@@ -44,8 +49,8 @@ def require(
 ) -> None:
     """Raise UnusableModel if `score` differs from the plain forward pass on rows of `longest` ids.
 
-    `what` names the caller in the message, such as "the update".  `padded`: rows of different
-    lengths share a batch.
+    `text` holds the ids of a prompt.  `what` names the caller in the message, such as "the
+    update".  `padded`: rows of different lengths share a batch.
     """
     passed = _passed.setdefault(model, {})
     key = (what, padded)
@@ -53,13 +58,13 @@ def require(
     if longest <= before:
         return
     family = model.config.model_type
-    if before == 0 and differs(model, FEW, score, padded):
+    if before == 0 and differs(model, text, FEW, score, padded):
         raise UnusableModel(
             f"{what}: a {family} model computes other probabilities for a row in a batch than for "
             f"the row alone: {advice}."
         )
     for length in lengths_to_check(model, before, longest):
-        if differs(model, length, score, padded):
+        if differs(model, text, length, score, padded):
             raise UnusableModel(
                 f"{what}: this {family} model computes other probabilities in a batch than alone "
                 f"when a row has {length} tokens (its attention or its rotary factors depend on "
@@ -95,13 +100,14 @@ def _settings(config: dict) -> Iterator[tuple[str, object]]:
 
 
 @torch.no_grad()
-def differs(model: PreTrainedModel, length: int, score: Score, padded: bool = True) -> bool:
+def differs(
+    model: PreTrainedModel, text: list[int], length: int, score: Score, padded: bool = True
+) -> bool:
     """Return whether a row of `length` ids has other log-probabilities in a batch than alone."""
-    rng = torch.Generator().manual_seed(0)
-    vocabulary = model.config.get_text_config().vocab_size
     widths = [length - NEW, SHORT] if padded else [length - NEW]
-    prompts = [torch.randint(vocabulary, (width,), generator=rng).tolist() for width in widths]
-    ids = torch.randint(vocabulary, (len(widths), NEW), generator=rng)
+    repeated = text * math.ceil(length / len(text))
+    prompts = [repeated[:width] for width in widths]
+    ids = torch.tensor([repeated[:NEW]] * len(widths))  # what a repetition does not predict
     alone = torch.stack([plain_score(model, *row) for row in zip(prompts, ids)])
     together = score(prompts, ids.to(model.device))
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)

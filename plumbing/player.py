@@ -102,7 +102,7 @@ class Player:
         # Nothing else is taken over: a penalty would sample what is not trained on.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos_ids)
         if frozen:  # a model that is not trained needs no float32 weights
-            precision.cast_weights(self.model, precision.dtype_for(self.model.device))
+            precision.cast_weights(self.model, precision.dtype_for(self.model))
 
     def find_eos_ids(self, name: str) -> list[int]:
         """Return all ids that end a completion: those that the files name, and the template's."""
@@ -229,7 +229,7 @@ class Player:
         if cfg.beta:
             reference = copy.deepcopy(self.model).requires_grad_(False)
             if not sharded:
-                precision.cast_weights(reference, precision.dtype_for(self.model.device))
+                precision.cast_weights(reference, precision.dtype_for(self.model))
         if sharded:
             precision.keep_copy(self.model, gradients=False)
             distributed.shard(self.model)

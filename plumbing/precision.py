@@ -1,9 +1,10 @@
-"""Float32 weights that learn, and their bfloat16 copy that computes on a GPU.
+"""Float32 weights that learn, and their bfloat16 copy that computes on fast hardware.
 
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
 and the update's forward and backward passes use one bfloat16 copy of them, cast once per step; its
-gradients are added up in float32 where they belong, on the float32 weights.  On other devices, and
-for weights that need no gradient, the model computes for itself.
+gradients are added up in float32 where they belong, on the float32 weights.  Fast hardware is a
+GPU, and for large models a CPU with matrix units for bfloat16 (AMX).  Elsewhere the model computes
+for itself, in float32.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.
 """
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel
 from plumbing import distributed
 
 DTYPES = {"cuda": torch.bfloat16}  # in which a device computes, if not in float32
+LARGE = 50_000_000  # parameters; from here on a CPU with matrix units computes in bfloat16
 COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary()
 
 
@@ -34,15 +36,18 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def dtype_for(device: torch.device) -> torch.dtype:
-    """Return the dtype in which models compute on this device."""
-    return DTYPES.get(device.type, torch.float32)
+def dtype_for(model: PreTrainedModel) -> torch.dtype:
+    """Return the dtype in which this model computes on its device."""
+    device = model.device.type
+    if device == "cpu" and model.num_parameters() >= LARGE and torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return DTYPES.get(device, torch.float32)
 
 
 def sampling_model(model: PreTrainedModel) -> PreTrainedModel:
     """Return the model that samples for this one, whole and with its present weights."""
     if model not in COPIES:
-        if model.dtype == dtype_for(model.device):
+        if model.dtype == dtype_for(model):
             return model
         keep_copy(model)
     with torch.no_grad():
@@ -63,7 +68,7 @@ def training_model(model: PreTrainedModel) -> PreTrainedModel:
 
 def keep_copy(model: PreTrainedModel, gradients: bool = True) -> None:
     """Make the copy that computes; call it, without gradients, before a model is sharded."""
-    copied = cast_weights(copy.deepcopy(model), dtype_for(model.device))
+    copied = cast_weights(copy.deepcopy(model), dtype_for(model))
     copied.requires_grad_(gradients)
     if gradients:
         for weight, master in zip(copied.parameters(), model.parameters()):
@@ -86,7 +91,7 @@ def add_to(master: torch.nn.Parameter) -> Callable[[Tensor], None]:
 
 def autocast(model: PreTrainedModel) -> AbstractContextManager:
     """Return a context in which float32 weights compute in the dtype of their device."""
-    dtype = dtype_for(model.device)
+    dtype = dtype_for(model)
     if model.dtype == dtype:
         return nullcontext()
     return torch.autocast(model.device.type, dtype)

@@ -98,10 +98,10 @@ def test_a_model_is_sampled_and_scored_in_batches_as_alone_or_refused_by_name(
             with pytest.raises(UnusableModel, match=f"{config.model_type}|--sampler hf"):
                 rollout.SAMPLERS[way](*run)
     if served[2] == "y":
-        model_check.require(model, longest, "the update", score)
+        model_check.require(model, prompts[0], longest, "the update", score)
     elif served[2] == "n":
         with pytest.raises(UnusableModel, match=f"the update.*{config.model_type}"):
-            model_check.require(model, longest, "the update", score)
+            model_check.require(model, prompts[0], longest, "the update", score)
 
 
 def test_what_has_passed_is_not_checked_again(monkeypatch):
@@ -110,9 +110,9 @@ def test_what_has_passed_is_not_checked_again(monkeypatch):
     lengths = []
     differs = model_check.differs
 
-    def watched(model, length, *more):
+    def watched(model, text, length, *more):
         lengths.append(length)
-        return differs(model, length, *more)
+        return differs(model, text, length, *more)
 
     monkeypatch.setattr(model_check, "differs", watched)
     for new in (20, 10, 20, 30):
