@@ -33,7 +33,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from config import Config
-from plumbing import distributed, shared_prefix
+from plumbing import distributed, model_check, shared_prefix
 from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
 from plumbing.padding import right_pad
 from plumbing.precision import autocast, training_model
@@ -161,7 +161,8 @@ def add_gradient(
     """Add the gradient of the batch loss to the model's gradients; advantage (R,).
 
     The result does not depend on `micro_batch`, the number of rows per forward pass.  Returns the
-    loss, and sums over the tokens that were used: kl, entropy, tokens.
+    loss, and sums over the tokens that were used: kl, entropy, tokens.  Raises UnusableModel if
+    the model cannot be scored in batches.
     """
     tokens = sum(len(r.completion) for r in rollouts)
     used = []
@@ -170,6 +171,7 @@ def add_gradient(
             used.append((rollout, a))
     sums = {"loss": 0.0, "kl": 0.0, "entropy": 0.0, "tokens": 0.0}
     policy = training_model(model)
+    check(policy, rollouts)
     for batch in micro_batches(model, used, micro_batch, idle=rollouts[0].prompt):
         part = [rollout for rollout, _ in batch]
         A = torch.tensor([a for _, a in batch], device=model.device)
@@ -186,6 +188,20 @@ def add_gradient(
         sums["entropy"] += entropy.sum()
         sums["tokens"] += mask.sum()
     return {name: float(value) for name, value in sums.items()}  # a GPU waits here, once
+
+
+def check(model: PreTrainedModel, rollouts: list[Rollout]) -> None:
+    """Raise UnusableModel if a row gets other log-probabilities in a micro-batch than alone."""
+    if distributed.is_sharded(model):
+        return
+
+    def score(prompts: list[list[int]], ids: Tensor) -> Tensor:
+        rows = [Rollout(prompt, row, False) for prompt, row in zip(prompts, ids.tolist())]
+        return token_logprobs(model, rows, 1.0)[0]
+
+    text = rollouts[0].prompt
+    longest = max(len(r.prompt) + len(r.completion) for r in rollouts)
+    model_check.require(model, text, longest, "the update", score)
 
 
 def step(

@@ -54,12 +54,17 @@ def copied(task: Task, example: Example) -> str | None:
         return COPIES[0]
     if _texts(task.calls) & _texts(example.calls):
         return COPIES[1]
-    own = _ngrams(task.question, 4)
-    shown = _ngrams(example.question, 4)
-    shorter = min(len(own), len(shown))
-    if len(own & shown) > COPIED * shorter:
+    as_they_are = _alike(task.question, example.question)
+    if as_they_are or _alike(_mask(task), _mask(example)):  # masked: copied with other nouns
         return COPIES[2]
     return None
+
+
+def _alike(question: str, shown: str) -> bool:
+    """Whether two questions share more word 4-grams than chance explains."""
+    own = _ngrams(question, 4)
+    other = _ngrams(shown, 4)
+    return len(own & other) > COPIED * min(len(own), len(other))
 
 
 def no_question(question: str, menu: list[Tool]) -> str | None:
@@ -158,7 +163,7 @@ def _ngrams(text: str, n: int) -> set[tuple[str, ...]]:
     return set(zip(*shifted))
 
 
-def _mask(task: Task | None) -> str:
+def _mask(task: Task | Example | None) -> str:
     """Return the question with every value of the calls, and every number, masked."""
     if task is None:
         return ""

@@ -8,7 +8,6 @@ from; 130: Ctrl-C.
 import argparse
 import difflib
 import json
-import os
 import platform
 import sys
 import zlib
@@ -21,9 +20,10 @@ import torch
 import transformers
 
 from config import GROUPS, RUN, SMOKE, TINY, Config
-from errors import EmptyPhase, UsageError
+from errors import UsageError
 from plumbing import distributed, estimate, report
 from plumbing.chat import today
+from plumbing.command import run_command
 from plumbing.loading import ROOT, pick_device
 from plumbing.player import enough_memory
 from plumbing.run import Run
@@ -33,6 +33,7 @@ from plumbing.trackers import wandb
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01}
 MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
 MANY = 10**9
+AGAIN = "What is on the disk is whole; the same command continues from the last checkpoint."
 MAY_CHANGE = {"save_every", "run"}  # leaves a run the same run
 AFTER_SAMPLING = {"p_min", "p_max", "select", "heldout", "eval_tasks"}  # candidates can be kept
 
@@ -213,30 +214,12 @@ def forget_unfinished(folder: Path, keep_candidates: bool) -> None:
 def main(doc: str, loop: Callable[[Config, Run], str], argv: list[str] | None = None) -> int:
     """Parse the command line, run the loop, write the report; return the exit code."""
     cfg, flags = parse_arguments(doc, argv)
-    again = "the same command continues from the last checkpoint"
     folder = Path("runs") / cfg.run
     existed = folder.exists()
-    try:
-        run_loop(cfg, flags, loop)
-    except (UsageError, EmptyPhase) as error:
-        print(f"selfplay.py: error: {error}", file=sys.stderr)
-        if not existed:
-            remove_if_empty(folder)
-        return 3 if isinstance(error, EmptyPhase) else 2
-    except BrokenPipeError:  # piped into `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        print(
-            f"selfplay.py: error: {error}. What is on the disk is whole; {again}, once that is "
-            "fixed.",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nstopped; {again}", file=sys.stderr)
-        return 130
-    return 0
+    code = run_command("selfplay.py", lambda: run_loop(cfg, flags, loop), AGAIN)
+    if code and not existed:
+        remove_if_empty(folder)
+    return code
 
 
 def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run], str]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from errors import EmptyPhase, Malformed, UsageError
 
 
-def run_command(name: str, work: Callable[[], int | None]) -> int:
+def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> int:
     """Do the work of the command `name` and return its exit code.
 
+    `advice` says what to do after an interruption, by Ctrl-C or by the system.
     The code is that of the work (None: 0), or 2: bad input; 3: a phase had nothing to learn from;
     130: Ctrl-C; 141: the reader of the output has ended.
     """
@@ -21,8 +22,11 @@ def run_command(name: str, work: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        print(f"\n{name}: stopped", file=sys.stderr)
+        print(f"\n{name}: stopped. {advice}".rstrip(), file=sys.stderr)
         return 130
-    except (Malformed, UsageError, OSError, EmptyPhase) as error:
+    except OSError as error:
+        print(f"{name}: error: {error}. {advice}".rstrip(), file=sys.stderr)
+        return 2
+    except (Malformed, UsageError, EmptyPhase) as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return 3 if isinstance(error, EmptyPhase) else 2

@@ -146,10 +146,10 @@ def in_pieces(
     write_jsonl(path, done)  # without a torn last line
     pieces = list(batched(items, size))
     with tqdm(total=len(items), desc=title, leave=False, dynamic_ncols=True) as bar:
-        bar.update(sum(len(results) for results in done))
+        bar.update(sum(map(len, pieces[: len(done)])))
         for n in range(len(done), len(pieces)):
             results = work(n, pieces[n])
             append(path, results)
             done.append(results)
-            bar.update(len(results))
+            bar.update(len(pieces[n]))
     return [result for results in done for result in results]

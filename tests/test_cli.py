@@ -162,7 +162,11 @@ def ends(error):
     "error, code, what",
     [
         (EmptyPhase("nothing to learn"), 3, "selfplay.py: error: nothing to learn"),
-        (KeyboardInterrupt(), 130, "stopped; the same command continues from the last checkpoint"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "stopped. What is on the disk is whole; the same command continues",
+        ),
         (OSError("No space left on device"), 2, "No space left on device. What is on the disk is"),
         (MemoryError(), 2, "out of memory"),
     ],

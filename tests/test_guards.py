@@ -47,6 +47,13 @@ def asked(question):
             {"question": "Does the Harbour branch have Emma on its shelves?"},
             "copies the example's question",
         ),
+        (
+            {
+                "question": "Does the Old Town branch have War and Peace on its shelves?",
+                "calls": [Call("get_weather", {"city": "Old Town", "book": "War and Peace"})],
+            },
+            "copies the example's question",
+        ),
     ],
 )
 def test_a_copy_of_the_example_is_named(change, what):
