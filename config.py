@@ -42,7 +42,7 @@ class Config:
     heldout: str = option("", RUN, "file or folder of held-out tasks; default: what is prepared")
 
     generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
-    generator_batch: int = option(6, GENERATOR, "specs per step", "24 / G, Table 4")
+    generator_batch: int = option(16, GENERATOR, "specs per step", "24 / G, Table 4")
     spec: str = option(
         "graded", GENERATOR, "how to treat a task that misses its spec", "", "graded gate free"
     )
@@ -59,12 +59,12 @@ class Config:
     p_max: float = option(1.0, CURATION, "highest pass rate of a task that is kept")
 
     solver_steps: int = option(50, SOLVER, "GRPO steps", "50, Sec. 4")
-    solver_batch: int = option(8, SOLVER, "tasks per step", "32 / G, Table 4")
+    solver_batch: int = option(32, SOLVER, "tasks per step", "32 / G, Table 4")
     answer_tokens: int = option(256, SOLVER, "most new tokens of an answer")
     solver_prompt: str = option("bank", SOLVER, "bank, placeholders, or a file")
 
-    group: int = option(4, GRPO, "completions per prompt, G", "4, Table 4")
-    lr: float = option(1e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
+    group: int = option(8, GRPO, "completions per prompt, G", "4, Table 4")
+    lr: float = option(5e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
     schedule: str = option("linear", GRPO, "of the learning rate", "", "linear constant")
     beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
     temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
@@ -102,7 +102,6 @@ TINY = dict(
     lr=2e-4,
     schedule="constant",
     beta=0.0,
-    group=8,
     max_new_tokens=320,
     answer_tokens=320,
     micro_batch=32,

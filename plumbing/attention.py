@@ -34,4 +34,5 @@ def rotate(x: Tensor, places: Tensor) -> Tensor:
     width = x.shape[2]
     columns = torch.arange(width, device=x.device)
     source = (columns + places) % width  # (N, P)
-    return x.take_along_dim(source[:, None, :, None], 2)
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x.transpose(1, 2)[rows, source].transpose(1, 2)  # copies all heads of a token at once

@@ -1,6 +1,6 @@
 """A player: a model, its tokenizer, and the sampler that it speaks through.
 
-Any causal language model of Hugging Face serves, by hub name or folder: float32 master weights,
+Most causal language models of Hugging Face serve, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
 
     >>> player = Player("tiny")

@@ -69,7 +69,7 @@ def number_of_slots(
     """Return S.  A number stays; "auto" is 64, or on a GPU what free memory allows:
 
         S = largest power of two, at most 1024, with  S * bytes <= free / 2
-        bytes = 2 L K D b (T + 5 P / G) + 12 V
+        bytes = 2 L K D b (T + min(5 / G, 2) P) + 12 V
 
     for L layers of K key/value heads of size D, b bytes per number, T new tokens, P tokens of the
     longest prompt, G completions per prompt and V ids.

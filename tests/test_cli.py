@@ -55,7 +55,7 @@ def test_help_begins_with_what_to_run_and_shows_the_papers_value(tmp_path, run_h
     first = re.search(r"^  (--\w[\w-]*)", text[text.index(GROUPS[0]) :], re.MULTILINE)
     assert first[1] == "--model"
     flat = " ".join(text.split())
-    assert "learning rate of AdamW (default 1e-06; paper 1e-6, Table 4; tiny 0.0002)" in flat
+    assert "learning rate of AdamW (default 5e-06; paper 1e-6, Table 4; tiny 0.0002)" in flat
     assert "{graded,gate,free}" in flat
 
 

@@ -13,10 +13,14 @@ def test_the_papers_numbers_are_the_defaults():
     cfg = Config()
     assert (cfg.iterations, cfg.generator_steps, cfg.solver_steps) == (3, 50, 50)
     assert (cfg.candidates, cfg.select, cfg.num_probes) == (10_000, 2000, 8)
-    assert (cfg.group * cfg.generator_batch, cfg.group * cfg.solver_batch) == (24, 32)
-    assert (cfg.lr, cfg.beta, cfg.weight_decay) == (1e-6, 1e-2, 1e-2)
+    assert (cfg.beta, cfg.weight_decay) == (1e-2, 1e-2)
     assert (cfg.temperature, cfg.probe_temperature, cfg.p_large_menu) == (1.0, 0.7, 0.6)
     assert (cfg.loss, cfg.ablation) == ("grpo", "none")
+
+
+def test_a_larger_rate_and_larger_batches_are_the_projects():
+    cfg = Config()
+    assert (cfg.lr, cfg.group, cfg.generator_batch, cfg.solver_batch) == (5e-6, 8, 16, 32)
 
 
 def test_where_the_paper_is_silent_the_defaults_are_the_projects():
