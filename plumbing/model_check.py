@@ -15,6 +15,7 @@ log-probabilities of a trained model by whole nats.
     [8, 16]
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from weakref import WeakKeyDictionary
@@ -115,12 +116,19 @@ def differs(
     return not bool((difference <= tolerance).all())
 
 
+def arguments(model: PreTrainedModel) -> list[str]:
+    """Return the names that the forward pass takes."""
+    return list(inspect.signature(model.forward).parameters)
+
+
 def plain_score(model: PreTrainedModel, prompt: list[int], ids: Tensor) -> Tensor:
     """Return the log-probabilities of `ids` (NEW,) after a prompt, by one plain forward pass."""
     training = model.training
     model.eval()
     row = torch.tensor([prompt + ids.tolist()], device=model.device)
-    logits = model(input_ids=row, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    last = len(ids) + 1  # a row's logits can take a gigabyte, so only these, where possible
+    limit = {"logits_to_keep": last} if "logits_to_keep" in arguments(model) else {}
+    logits = model(input_ids=row, use_cache=False, **limit).logits[0, -last:-1]
     model.train(training)
     logps = logits.float().log_softmax(-1)
     return logps.gather(1, ids[:, None].to(model.device))[:, 0]
