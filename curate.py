@@ -70,7 +70,7 @@ def structural_reason(task: Task, spec: Spec, cfg: Config) -> str | None:
     for call in task.calls:
         reason = reason or _call_flaw(call, task)
     if reason is None and cfg.guards == "on":
-        reason = guards.flaw(task, generator.example_of(spec))
+        reason = guards.flaw(task, *generator.examples_of(spec))
     return reason
 
 
@@ -90,9 +90,6 @@ def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
 
 
 def _menu_flaw(task: Task) -> str | None:
-    names = {tool.name for tool in task.tools}
-    if len(names) < len(task.tools):
-        return "two tools with one name"
     seen = set()
     for tool in task.tools:
         kind = (tool.description.lower(), *sorted(tool.parameters))

@@ -3,11 +3,12 @@
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 Our decisions:
   1. A task is kept as data and re-serialised for the Solver, so every menu has one format.
-  2. The prompt shows one example of the spec's own size, drawn anew for each spec from a bank of
-     other domains (examples.py).  `--generator-prompt placeholders` shows the form instead, as the
-     release does; any other text comes in by file (template.py).
+  2. The prompt shows examples of the spec's own size as earlier turns of the chat, drawn anew for
+     each spec from a bank of other domains (examples.py).  `--generator-prompt placeholders` shows
+     the form instead, as the release does; any other text comes in by file (template.py).
   3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
      request leaves out.
+  4. Of two tools with one name the later one counts, as in the released code.
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1):
 
@@ -45,6 +46,7 @@ cloud_infrastructure system programming geolocation logistics communication iot 
 insurance legal news weather sports entertainment education real_estate food_ordering translation
 utilities government memory_management web_search social_media math vehicle_control
 travel""")  # Sec. 3.2
+SHOTS = 4  # examples in a prompt
 P_MULTI_TURN = 0.1  # Sec. 3.2
 P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn spec always has one call
 P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
@@ -53,8 +55,8 @@ TWO_CALL_MENUS = {3: 0.3, 4: 0.4, 5: 0.3}  # Sec. 3.2: menu size -> probability
 BLOCKS = ("think", "question", "available_tools", "tool_call_answer")
 PLACEHOLDER_PHRASES = ("tool_name", "argument_name", "begin with <think>")
 
-SYSTEM = """You write one new task for a tool-calling assistant: what a user asks for, a menu of \
-tools, and the calls that do it.
+SYSTEM = """You write tasks for a tool-calling assistant: what a user asks for, a menu of tools, \
+and the calls that do it.
 Rules:
 - The menu has exactly the number of tools, the answer exactly the number of calls that are asked \
 for. All tools belong to the domain that is asked for.
@@ -65,11 +67,7 @@ word for word.
 - A call gives all required arguments. It leaves out each optional argument that the question does \
 not mention.
 - <think> numbers the tools of the menu, then the calls. An optional argument has a question mark.
-
-This is a task for the domain {example}
-
-Now write a new task of your own in the same form: another domain, other tools, another question, \
-other values. Stop after </tool_call_answer>."""
+- Each task is new: other tools, another question, other values."""
 
 USER = """Domain: {domain}
 Context: {context}
@@ -105,7 +103,8 @@ the request of the user
 [{"name": "tool_name", "arguments": {"argument_name": "value"}}]
 </tool_call_answer>""",
 )
-TEMPLATES = {"bank": Template(SYSTEM, USER), "placeholders": PLACEHOLDERS}
+BANK = Template(SYSTEM, USER)
+TEMPLATES = {"bank": BANK, "placeholders": PLACEHOLDERS}
 FIELDS = {"domain", "context", "menu_size", "calls"}  # every prompt has them; {example} is optional
 
 
@@ -207,20 +206,43 @@ def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> l
     return specs
 
 
-def example_of(spec: Spec) -> Example:
-    """Return the example that the prompt for this spec shows."""
-    return examples.draw(spec.example_seed, spec.menu_size, spec.calls, spec.context)
+def examples_of(spec: Spec) -> list[Example]:
+    """Return the examples that the prompt for this spec shows, each of another domain."""
+    shown: dict[str, Example] = {}
+    seed = spec.example_seed
+    while len(shown) < SHOTS:
+        example = examples.draw(seed, spec.menu_size, spec.calls, spec.context)
+        shown.setdefault(example.domain, example)
+        seed += 1
+    return list(shown.values())
 
 
-def prompt(spec: Spec, template: Template = TEMPLATES["bank"]) -> Chat:
+def prompt(spec: Spec, template: Template = BANK) -> Chat:
     """Return the chat messages that ask for one task."""
-    return template.fill(
+    shown = examples_of(spec)
+    chat = template.fill(
         domain=spec.domain,
         context=spec.context,
         menu_size=spec.menu_size,
         calls=spec.calls,
-        example=show(example_of(spec)),
+        example=show(shown[0]),
     )
+    if template is not BANK:
+        return chat
+    turns = []
+    for example in shown:
+        turns += as_turn(example)
+    system, user = chat
+    return [system, *turns, user]
+
+
+def as_turn(example: Example) -> Chat:
+    """Return an example as a turn of the chat: what the user asked for, what the model wrote."""
+    tools, calls = len(example.tools), len(example.calls)
+    _, user = BANK.fill(
+        domain=example.domain, context=example.context, menu_size=tools, calls=calls
+    )
+    return [user, {"role": "assistant", "content": write(example)}]
 
 
 def template_of(name: str) -> Template:
@@ -229,21 +251,28 @@ def template_of(name: str) -> Template:
 
 
 def show(example: Example) -> str:
-    """Write an example as the Generator should have written it, after a line with its spec.
+    """Write an example below a line with its spec, as a prompt's file shows it.
 
     >>> show(examples.draw(0, 2, 1)).split("\\n")[:3]
     ['observatory, single_turn, 2 tools, 1 call:', '<think>', 'Tool 1: sky_forecast(night)']
     """
+    tools, calls = len(example.tools), len(example.calls)
+    plural = "" if calls == 1 else "s"
+    spec = f"{example.domain}, {example.context}, {tools} tools, {calls} call{plural}:"
+    return f"{spec}\n{write(example)}"
+
+
+def write(example: Example) -> str:
+    """Write an example as the Generator should have written it."""
     tools = [tool.to_json() for tool in example.tools]
     calls = [call.to_json() for call in example.calls]
-    plural = "" if len(calls) == 1 else "s"
     texts = {
         "think": plan(example.tools, example.calls),
         "question": example.question,
         "available_tools": json.dumps(tools),
         "tool_call_answer": json.dumps(calls),
     }
-    lines = [f"{example.domain}, {example.context}, {len(tools)} tools, {len(calls)} call{plural}:"]
+    lines = []
     for tag, text in texts.items():
         lines += [f"<{tag}>", text, f"</{tag}>"]
     return "\n".join(lines)
@@ -297,7 +326,8 @@ def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
     if placeholder:
         reasons.append("question is a placeholder")
     try:
-        tools = to_tools(parse_value(blocks["available_tools"], python=False))
+        written = to_tools(parse_value(blocks["available_tools"], python=False))
+        tools = list({tool.name: tool for tool in written}.values())
     except Malformed as reason:
         reasons.append(f"menu: {reason}")
     try:

@@ -3,8 +3,8 @@
 Not in the paper; `--guards off` switches all of them off.  Most answer a hack that a 0.5 B model
 found within ten GRPO steps (docs/rewards.md has the scores on and off):
 
-  flaw             a copy of the prompt's example, or a question that no person would ask: the task
-                   earns r_fmt only, and the Solver never sees it
+  flaw             a copy of an example in the prompt, or a question that no person would ask: the
+                   task earns r_fmt only, and the Solver never sees it
   near_duplicates  tasks of a batch that differ in their values alone share all but r_fmt
   leaks            a value from the prompt's example that the question does not have: its call
                    earns nothing
@@ -41,13 +41,21 @@ FIELD_LINE = re.compile(r"^\W*(\w+)[\"']?\s*:\s*\S", re.MULTILINE)
 SPEAKERS = {"user", "assistant"}
 
 
-def flaw(task: Task, example: Example) -> str | None:
-    """Return why a task is not the Generator's own work, or None."""
-    return copied(task, example) or no_question(task.question, task.tools)
+def flaw(task: Task, *shown: Example) -> str | None:
+    """Return why a task is not the Generator's own work, or None; `shown` are the examples."""
+    return copied(task, *shown) or no_question(task.question, task.tools)
 
 
-def copied(task: Task, example: Example) -> str | None:
-    """Return what a task copies from the example of its prompt, or None."""
+def copied(task: Task, *shown: Example) -> str | None:
+    """Return what a task copies from the examples of its prompt, or None."""
+    for example in shown:
+        what = _copied_from(example, task)
+        if what:
+            return what
+    return None
+
+
+def _copied_from(example: Example, task: Task) -> str | None:
     shown_names = {tool.name.lower() for tool in example.tools}
     names = {tool.name.lower() for tool in task.tools}
     if names & shown_names:
@@ -128,11 +136,11 @@ def leaks(calls: list[Call], example: Example, question: str) -> list[bool]:
     return found
 
 
-def valid_factor(task: Task | None, example: Example) -> float:
+def valid_factor(task: Task | None, *shown: Example) -> float:
     """Return what scales r_valid: 0 for a task with a flaw, BARE if no call has an argument."""
     if task is None:
         return 1.0
-    if flaw(task, example):
+    if flaw(task, *shown):
         return 0.0
     return 1.0 if any(call.arguments for call in task.calls) else BARE
 

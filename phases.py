@@ -149,7 +149,7 @@ def reward_drafts(
             known["obedience"] = curate.obedience(c.task, c.spec, cfg)
         if cfg.guards == "on" and c.task:
             known["near_duplicates"] = near
-            known["valid_factor"] = guards.valid_factor(c.task, generator.example_of(c.spec))
+            known["valid_factor"] = guards.valid_factor(c.task, *generator.examples_of(c.spec))
         parts.append(rewards.generator_reward(draft, **known))
     return parts
 
@@ -287,7 +287,7 @@ def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
 def describe(candidates: list[Candidate], usable: list[Candidate]) -> dict[str, float]:
     """Return the shares that show whether the Generator writes tasks or hacks, guards on or off."""
     readable = [c for c in candidates if c.task]
-    copies = [c for c in readable if guards.copied(c.task, generator.example_of(c.spec))]
+    copies = [c for c in readable if guards.copied(c.task, *generator.examples_of(c.spec))]
     met = [c for c in readable if len(c.task.tools) == c.spec.menu_size]
     omits = [c for c in usable if examples.leaves_optional_out(c.task.calls, c.task.tools)]
     rates = [c.p for c in usable]

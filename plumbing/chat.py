@@ -11,8 +11,8 @@ all are found by rendering chats, not by a list of model names:
     end of a turn   The token that follows an assistant's message ends a completion, whether or not
                     the files of the model name it.
 
-A template that drops the system message on purpose contains the word `drops_system`, in a comment
-for example, as that of `tiny` does.
+A template that drops rules and earlier turns on purpose contains the word `drops_system`, in a
+comment for example, as that of `tiny` does.
 
 One raw example, the ChatML of a model without a template of its own:
     "<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n"
@@ -36,7 +36,7 @@ CHATML = (
     "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-DROPS_SYSTEM = "drops_system"  # a template with this word drops the system message on purpose
+DROPS_SYSTEM = "drops_system"  # a template with this word drops all but the last turn on purpose
 NO_SYSTEM = "The chat template has no place for a system message: its text goes before the user's."
 THINK = "<think>"
 END_THINK = "\n</think>\n\n"
@@ -167,7 +167,7 @@ class ChatFormat:
             return "", first_line(error)
         wanted = chat
         if DROPS_SYSTEM in self.template():
-            wanted = [message for message in chat if message["role"] != "system"]
+            wanted = chat[-1:]
         role = dropped_role(text, wanted)
         return text, f"it drops or changes the {role} message" if role else None
 

@@ -110,7 +110,7 @@ def show_rewards() -> None:
 
 def show_guards() -> None:
     """What each guard refuses."""
-    example = generator.example_of(SPEC)
+    example = generator.examples_of(SPEC)[0]
     copy = generator.parse(generator.show(example)).task("copy", "")
     print("the example of the prompt, copied:", guards.flaw(copy, example))
     code = draft("Will it rain in Oslo", "Run get_forecast with city=Oslo").task("code", "")

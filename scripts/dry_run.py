@@ -104,7 +104,7 @@ class Scripted:
         menu = [Tool(f"{verb}_{domain}", f"{verb} it", person, ("person",)) for verb in verbs]
         gold = [Call(f"{verb}_{domain}", {"person": name}) for verb, name in wanted]
         request = " and ".join(f"{verb} {domain} for {name}" for verb, name in wanted)
-        text = generator.show(Example(domain, context, f"Please {request}.", menu, gold))
+        text = generator.write(Example(domain, context, f"Please {request}.", menu, gold))
         for old, new, before, after in FLAWS:
             if rng.random() < (after if self.trained else before):
                 text = re.sub(old, new, text)

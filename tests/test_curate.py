@@ -41,7 +41,6 @@ def test_a_good_task_passes_the_structural_check():
     [
         (TASK, replace(SPEC, menu_size=3), "menu size is not the spec's"),
         (TASK, replace(SPEC, calls=2), "number of calls is not the spec's"),
-        (replace(TASK, tools=TASK.tools[:1] * 2), SPEC, "two tools with one name"),
         (replace(TASK, calls=[Call("fly", {})]), SPEC, "tool not in the menu"),
         (
             replace(TASK, calls=[Call("get_weather", {"days": 3})]),
@@ -279,7 +278,7 @@ def test_fewer_tools_than_asked_for_cost_as_much_as_more():
 
 
 def test_a_guard_refuses_a_task_with_its_own_reason_unless_the_guards_are_off():
-    example = generator.example_of(SPEC)
+    example = generator.examples_of(SPEC)[0]
     task = replace(TASK, tools=[*TASK.tools, example.tools[0]])
     assert curate.structural_reason(task, SPEC, Config()) == guards.COPIES[0]
     assert curate.structural_reason(task, SPEC, OFF) is None

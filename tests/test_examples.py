@@ -152,7 +152,7 @@ def test_the_seed_alone_decides_the_example():
 def test_specs_of_one_seed_have_the_same_examples_and_differ_among_themselves():
     specs = generator.sample_specs(3, 40)
     assert specs == generator.sample_specs(3, 40)
-    shown = [generator.example_of(spec) for spec in specs]
+    shown = [generator.examples_of(spec)[0] for spec in specs]
     assert len({example.domain for example in shown}) > 6
     for spec, example in zip(specs, shown):
         assert (example.context, len(example.tools)) == (spec.context, spec.menu_size)

@@ -47,18 +47,29 @@ def test_specs_follow_the_papers_distribution():
     assert len(generator.DOMAINS) == 32 and min(Counter(s.domain for s in specs).values()) > 500
 
 
-def test_rules_and_example_are_in_the_system_message_and_the_spec_in_the_user_message():
-    chats = []
+def test_examples_of_the_specs_size_are_earlier_turns_and_the_spec_is_the_last_message():
+    rules = set()
     for domain, menu_size, calls in (("travel", 4, 2), ("math", 2, 1)):
         spec = Spec(domain, "single_turn", menu_size, calls, example_seed=menu_size)
-        example = generator.show(generator.example_of(spec))
-        system, user = generator.prompt(spec)
-        assert system["role"] == "system" and example in system["content"]
-        chats.append((system["content"].replace(example, ""), user["content"]))
-    (rules, user), (same_rules, _) = chats
-    assert rules == same_rules
-    for what in ("Domain: travel", "menu: 4", "answer: 2"):
-        assert what in user and what not in rules
+        system, *turns, user = generator.prompt(spec)
+        rules.add(system["content"])
+        for what in (f"Domain: {domain}", f"menu: {menu_size}", f"answer: {calls}"):
+            assert what in user["content"] and what not in system["content"]
+        shown = generator.examples_of(spec)
+        assert len({example.domain for example in shown}) == generator.SHOTS
+        assert [turn["role"] for turn in turns] == ["user", "assistant"] * generator.SHOTS
+        for example, ask, reply in zip(shown, turns[::2], turns[1::2], strict=True):
+            assert ask["content"] == user["content"].replace(domain, example.domain)
+            draft = generator.parse(reply["content"])
+            assert (draft.question, draft.calls) == (example.question, example.calls)
+    assert len(rules) == 1
+
+
+def test_of_two_tools_with_one_name_the_later_one_counts():
+    draft = generator.parse(GOOD.replace("get_time", "get_weather"))
+    assert [(tool.name, list(tool.parameters)) for tool in draft.tools] == [
+        ("get_weather", ["city"])
+    ]
 
 
 def test_the_share_of_large_menus_is_an_argument():
@@ -70,7 +81,7 @@ def test_the_share_of_large_menus_is_an_argument():
 def test_a_piece_of_the_prompt_is_a_placeholder_whatever_the_prompt():
     """An echo of the example or of a prompt of one's own earns nothing, either."""
     spec = Spec("travel", "single_turn", 3, 1, example_seed=4)
-    question = generator.example_of(spec).question
+    question = generator.examples_of(spec)[0].question
     text = GOOD.replace("Will it rain in Paris in the next 3 days?", question)
     assert generator.parse(text, generator.prompt(spec)).placeholder
     assert not generator.parse(text).placeholder

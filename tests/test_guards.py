@@ -240,7 +240,7 @@ def test_a_task_with_a_flaw_gets_nothing_of_r_valid():
 # -- on and off, in the loop ----------------------------------------------------------------------
 
 SPEC = Spec("weather", "single_turn", 2, 1)
-EXAMPLE = generator.example_of(SPEC)
+EXAMPLE = generator.examples_of(SPEC)[0]
 COPY = generator.show(EXAMPLE)
 
 
@@ -289,7 +289,7 @@ def test_copies_and_near_duplicates_are_counted_with_either_setting(setting, tmp
     batches.frozen = Scripted("hm")
     seed = batches.run.seed(1, "generator/0")
     (spec,) = generator.sample_specs(seed, 1, cfg.p_large_menu)
-    tool = generator.example_of(spec).tools[0].name
+    tool = generator.examples_of(spec)[0].tools[0].name
     copy = form("Will it rain in Paris?").replace("get_time", tool)
     metrics = batches.play(Scripted(copy), 0).metrics
     assert (metrics["copies"], metrics["near_duplicates"]) == (1.0, 2.0)

@@ -17,7 +17,7 @@ from generator import Spec, Task
 
 PAGE = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
 SPEC = Spec("weather", "single_turn", 2, 1)
-SHOWN = generator.example_of(SPEC)
+SHOWN = generator.examples_of(SPEC)[0]
 
 WEATHER = {
     "name": "get_weather",

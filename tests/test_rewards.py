@@ -22,7 +22,7 @@ from plumbing.player import Player
 from rewards import pair_score, r_acc, r_diff, r_valid
 
 SPEC = Spec("weather", "single_turn", 2, 1)
-EXAMPLE = generator.example_of(SPEC)
+EXAMPLE = generator.examples_of(SPEC)[0]
 
 
 def parts(text, **measured):

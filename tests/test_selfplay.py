@@ -413,7 +413,7 @@ def test_the_line_of_a_step_counts_usable_p_copies_menu_met_and_what_is_left_out
     candidates[2].reason = "value not in the question"
     candidates[3].p = 0.25
     for i in (0, 1):
-        tool = generator.example_of(specs[i]).tools[0]
+        tool = generator.examples_of(specs[i])[0].tools[0]
         task = candidates[i].task
         candidates[i].task = replace(task, tools=[task.tools[0], tool, *task.tools[2:]])
     wanted = {"usable": 0.25, "p": 0.25, "copies": 0.5, "menu_met": 0.5, "omits": 0.0}

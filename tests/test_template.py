@@ -38,7 +38,7 @@ def test_every_field_is_replaced_and_the_example_is_optional(tmp_path):
     (user,) = generator.prompt(spec, generator.template_of(path))
     first, rest = user["content"].split("\n", 1)
     assert first == "travel multi_turn 3 1"
-    assert rest == generator.show(generator.example_of(spec))
+    assert rest == generator.show(generator.examples_of(spec)[0])
     path = written(tmp_path, GENERATOR_FILE)
     assert generator.prompt(spec, generator.template_of(path))[0]["content"] == first
 
@@ -123,6 +123,6 @@ Reply with one digit from 1 to 5."""
 
 
 def test_the_user_messages_are_those_that_tiny_was_trained_on():
-    assert generator.prompt(Spec("travel", "single_turn", 4, 2))[1]["content"] == GENERATOR_USER
+    assert generator.prompt(Spec("travel", "single_turn", 4, 2))[-1]["content"] == GENERATOR_USER
     assert solver.prompt(TASK)[1]["content"] == SOLVER_USER
     assert solver.judge_prompt(TASK)[1]["content"] == JUDGE_USER
