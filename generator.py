@@ -116,7 +116,7 @@ class Spec:
     context: str  # c: "single_turn" or "multi_turn"
     menu_size: int  # m
     calls: int  # n
-    example_seed: int = 0  # decides the example of the prompt; not part of the paper's s
+    example_seed: int = 0  # decides the examples of the prompt; not part of the paper's s
 
 
 @dataclass(frozen=True)
