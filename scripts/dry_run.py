@@ -46,6 +46,7 @@ FLAWS = (  # of the Generator: old text, new text, how often before training and
 )
 COUNTS = dict(
     iterations=2,
+    group=4,
     generator_steps=1,
     generator_batch=2,
     candidates=60,

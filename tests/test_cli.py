@@ -76,7 +76,7 @@ def test_the_smoke_run_has_a_folder_of_its_own_for_each_model(tmp_path):
     cfg, _ = parsed("--smoke", "--model", str(tmp_path / "base"))
     assert cfg.run == "smoke-base"
     assert {name: getattr(cfg, name) for name in SMOKE} == SMOKE
-    assert (cfg.group, cfg.lr) == (4, 1e-6)  # of a real model
+    assert (cfg.group, cfg.lr) == (8, 5e-6)  # of a real model
     assert parsed("--smoke", "--run", "mine")[0].run == "mine"
 
 

@@ -34,9 +34,9 @@ def test_the_parameters_are_counted_from_the_configuration_alone(model, tmp_path
 def test_the_plan_counts_completions_and_tokens(model):
     text = estimate.plan(Config(model=model, device="cpu"))
     assert f"{model}, 3 iterations of" in text
-    assert "50 steps of 6 specs x 4" in text and "50 steps of 8 tasks x 4" in text
+    assert "50 steps of 16 specs x 8" in text and "50 steps of 32 tasks x 8" in text
     assert "10,000 candidates, 8 answers per usable task" in text
-    tasks, answers, candidates = 50 * 24, 50 * 32, 10_000
+    tasks, answers, candidates = 50 * 16 * 8, 50 * 32 * 8, 10_000
     probes = 8 * (tasks + candidates)
     completions = tasks + answers + candidates + probes
     tokens = (tasks + candidates) * 1024 + (answers + probes) * 256
@@ -48,7 +48,8 @@ def test_the_plan_says_what_memory_and_on_a_cpu_what_time_it_takes(model, monkey
     assert "494 M parameters: 10.9 GB plus activations and cache" in text  # 22 bytes each
     assert "on a CPU up to" in text and "lower the counts, or use a GPU" in text
     assert "9.9 GB" in estimate.plan(Config(model=model, device="cpu", beta=0.0))  # 20 bytes
-    short = Config(model=model, device="cpu", generator_steps=1, solver_steps=1, candidates=1)
+    counts = dict(generator_steps=1, generator_batch=1, solver_steps=1, solver_batch=1)
+    short = Config(model=model, device="cpu", candidates=1, **counts)
     assert "on a CPU up to" not in estimate.plan(short)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert "on a CPU" not in estimate.plan(Config(model=model, device="cuda"))
