@@ -3,8 +3,8 @@
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
 and the update's forward and backward passes use one bfloat16 copy of them, cast once per step; its
 gradients are added up in float32 where they belong, on the float32 weights.  Fast hardware is a
-GPU, and for large models a CPU with matrix units for bfloat16 (AMX).  Elsewhere the model computes
-for itself, in float32.
+GPU, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the model
+computes for itself, in float32.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.
 """
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from plumbing import distributed
 
 DTYPES = {"cuda": torch.bfloat16}  # in which a device computes, if not in float32
-LARGE = 50_000_000  # parameters; from here on a CPU with matrix units computes in bfloat16
+LARGE = 50_000_000  # parameters; from here on a CPU that can multiplies in bfloat16
 COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary()
 
 
@@ -39,9 +39,14 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 def dtype_for(model: PreTrainedModel) -> torch.dtype:
     """Return the dtype in which this model computes on its device."""
     device = model.device.type
-    if device == "cpu" and model.num_parameters() >= LARGE and torch.cpu._is_amx_tile_supported():
+    if device == "cpu" and model.num_parameters() >= LARGE and cpu_has_bfloat16():
         return torch.bfloat16
     return DTYPES.get(device, torch.float32)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions that multiply in bfloat16."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def sampling_model(model: PreTrainedModel) -> PreTrainedModel:
