@@ -4,19 +4,7 @@
     python perf/fits.py --gpus 4       # the same with torchrun on four of them and --shard on
     python perf/fits.py --check        # the same formula against peaks measured on this CPU
 
-Bytes per parameter while a player is trained on a GPU:
-
-    4 weights   8 AdamW   2 bfloat16 copy that samples and computes   2 the frozen Solver
-    2 reference (beta > 0)   while it updates also 4 gradients
-
-With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
-autocast adds 2; embedding and head are not shared out.
-
-While it samples, the cache of ROWS completions and one layer of their prompts are added; while it
-updates, what a micro-batch keeps for the backward pass, and a chunk of logits.  Per token a layer
-keeps the input (in float32 and scaled) and the output of two norms, queries, keys and values
-(repeated for all heads), attention's output, and four times the MLP's width; with --checkpointing
-on it keeps its input only, and all of it for one layer at a time.
+The formula is in plumbing/memory.py.
 """
 
 from __future__ import annotations
@@ -25,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from itertools import product
 
 import measure
@@ -34,41 +21,21 @@ from step import high_water
 
 import grpo
 from config import Config
-from plumbing import microbatch
+from plumbing.memory import GB, Setup, Shape
 from rollout import Rollout, SamplingParams, sample
 
-GB = 1e9
 ROWS = 256
-PROMPT = 600
+GROUP = Config.group
 GPUS = (16, 24, 48, 80)  # GB
-CONTEXT = 1.0 * GB  # of CUDA itself
 ROOM = 0.95  # the share of the memory that fragments leave usable
 WAYS = [(16, False), (8, False), (4, False), (2, False), (8, True), (1, True)]  # fast to frugal
+LENGTH = 600  # tokens of a prompt of --check
 # Assumed for the hours, not measured: tokens of a task and of an answer, the share of usable tasks,
 # and tokens per second that 0.5 B parameters sample on one GPU (larger models: in proportion).
 TASK = 400
 ANSWER = 100
 USABLE = 0.5
 SPEED = 10_000
-
-
-@dataclass
-class Shape:
-    """What decides the memory of a model."""
-
-    parameters: float
-    width: int
-    mlp: int
-    layers: int
-    key_values: int  # width of the keys of a token; its values take as much
-    vocabulary: int = 151_936
-    tables: int = 1  # embedding and head; many models have one for both
-
-    def weights(self, shared: int, whole: int, gpus: int) -> float:
-        """Return the bytes of all weights: `shared` per parameter are shared out by layers."""
-        kept = self.tables * self.vocabulary * self.width
-        in_layers = self.parameters - kept
-        return self.parameters * whole + (kept + in_layers / gpus) * shared
 
 
 MODELS = {
@@ -79,54 +46,13 @@ MODELS = {
 }
 
 
-@dataclass
-class Setup:
-    """How a model is trained."""
-
-    beta: bool = False
-    checkpointing: bool = False
-    cuda: bool = True
-    gpus: int = 1
-
-    def weights(self, m: Shape, updating: bool) -> float:
-        """Return the bytes of all that belongs to parameters, as the head of this file counts."""
-        sharded = self.gpus > 1
-        trained = 4 + 8 + 4 * updating + 4 * (self.beta and sharded)
-        if not self.cuda:
-            return m.weights(trained, 0, 1)
-        whole = 2 + 2 + 2 * (self.beta and not sharded) + 2 * (updating and sharded)
-        return m.weights(trained, whole, self.gpus) + CONTEXT
-
-    def update(self, m: Shape, tokens: int) -> float:
-        """Return the bytes at the peak of an update with `tokens` in a micro-batch."""
-        if self.cuda:
-            size = 2
-            layer = (2 * (4 + 2 + 2) + 5 * 2) * m.width + 4 * 2 * m.mlp
-            chunk = microbatch.CHUNKS["cuda"]
-        else:
-            size = 4
-            layer = 4 * (11 * m.width + 4 * m.mlp)
-            chunk = microbatch.CHUNK
-        kept = m.layers * layer
-        if self.checkpointing:
-            kept = m.layers * size * m.width + layer
-        logits = 4 * 4 * min(chunk, tokens * m.vocabulary)  # logits, log p, p, the gradient
-        return self.weights(m, updating=True) + tokens * kept + logits
-
-    def rollout(self, m: Shape, rows: int, prompts: int, new: int) -> float:
-        """Return the bytes at the peak of a rollout of `rows` completions of `new` tokens."""
-        size = 2 if self.cuda else 4
-        cache = (rows * new + prompts * PROMPT) * m.layers * 2 * m.key_values * size
-        prefill = prompts * PROMPT * (3 * m.mlp + 6 * m.width) * size  # of one layer
-        return self.weights(m, updating=False) + cache + prefill
-
-
 def settings(m: Shape, memory: float, new: int, gpus: int) -> str:
     """Return the first options, from fast to frugal, with which a training fits."""
     for length, beta, (micro, saving) in product((new, new // 2), (True, False), WAYS):
         setup = Setup(beta, saving, gpus=gpus)
-        updating = setup.update(m, micro * (PROMPT + length))
-        need = max(updating, setup.rollout(m, ROWS, ROWS // 4, length))
+        tokens = setup.micro_batch_tokens(micro, GROUP, length)
+        sampling = setup.rollout(m, ROWS, ROWS // GROUP, length)
+        need = max(setup.update(m, tokens), sampling)
         if need > ROOM * memory * GB:
             continue
         options = [f"`--micro-batch {micro}`"]
@@ -160,12 +86,12 @@ def measured(what: str) -> dict:
         p.grad = torch.zeros_like(p)
     optimizer.step()  # AdamW's state is there
     optimizer.zero_grad()
-    setup = Setup(cuda=False, checkpointing=what == "update, checkpointing")
+    setup = Setup(half=False, cuda=False, checkpointing=what == "update, checkpointing")
     if what == "rollout":
-        prompts = torch.randint(0, m.vocabulary, (16, PROMPT)).tolist()
+        prompts = torch.randint(0, m.vocabulary, (16, LENGTH)).tolist()
         params = SamplingParams(128, 1.0, measure.NEVER, rows=256)
         sample(model, prompts, 16, params, torch.rand(16, 16, 128, dtype=torch.float64))
-        computed = setup.rollout(m, 256, 16, 128)
+        computed = setup.rollout(m, 256, 16, 128, LENGTH)
     else:
         if setup.checkpointing:
             model.gradient_checkpointing_enable()

@@ -1,14 +1,13 @@
 """What a run will do, said before it starts: completions, tokens, memory, and time on a CPU."""
 
+import os
+
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from config import Config
-from errors import UnusableModel
+from plumbing.memory import GB, Setup, Shape, local_shape
+from plumbing.precision import dtype_on
 
-BYTES = 4 + 4 + 8  # per trained parameter: float32 weight, gradient, two moments of AdamW
-COPIES = 2 + 2  # on a GPU: the bfloat16 copy that samples, the frozen Solver
-REFERENCE = 2  # on a GPU, in bfloat16, with --beta above 0
 CPU_SPEED = 3e10  # parameters times tokens per second that a few cores sample, roughly
 DAY = 86_400
 
@@ -32,32 +31,46 @@ def plan(cfg: Config) -> str:
             f"  --p-min {cfg.p_min} drops tasks that r_diff pays the Generator for: it pays from "
             f"a pass rate of {1 / cfg.num_probes} on"
         )
-    count = parameters(cfg.model)
-    if count:
-        lines.append("  " + needs(cfg, count, tokens))
+    shape = local_shape(cfg.model)
+    if shape:
+        lines.append("  " + memory(cfg, shape))
+        lines += slow(cfg, shape, tokens)
     return "\n".join(lines)
 
 
-def needs(cfg: Config, count: int, tokens: int) -> str:
-    """Return the memory of weights and optimizer, and on a CPU a warning about the time."""
-    each = BYTES + (REFERENCE if cfg.beta else 0) + COPIES
-    text = (
-        f"{count / 1e6:,.0f} M parameters: {count * each / 1e9:.1f} GB plus activations and cache"
+def memory(cfg: Config, shape: Shape) -> str:
+    """Return the memory of the largest update, and what to do if the machine has less."""
+    cuda = cfg.device.startswith("cuda")
+    setup = Setup(
+        beta=cfg.beta > 0,
+        checkpointing=cfg.checkpointing == "on",
+        half=dtype_on(cfg.device, shape.parameters) == torch.bfloat16,
+        cuda=cuda,
     )
-    if cfg.device != "cpu" and torch.cuda.is_available():
+    tokens = setup.micro_batch_tokens(cfg.micro_batch, cfg.group, cfg.max_new_tokens)
+    need = setup.update(shape, tokens) / GB
+    text = f"{shape.parameters / 1e6:,.0f} M parameters: up to {need:.0f} GB in an update"
+    has = memory_of(cfg.device) / GB
+    if need < has:
         return text
-    days = cfg.iterations * tokens * count / CPU_SPEED / DAY
-    if days > 0.1:
-        text += f"; on a CPU up to {days:,.1f} days: lower the counts, or use a GPU"
-    return text
+    text += f", and {cfg.device} has {has:.0f} GB"
+    if cuda:
+        return f"{text}: micro-batches are halved until they fit"
+    return f"{text}: lower --micro-batch {cfg.micro_batch}, or the system may kill the run"
 
 
-def parameters(name: str) -> int:
-    """Return the number of parameters of a model, from its config alone; 0 if it has none here."""
-    try:
-        config = AutoConfig.from_pretrained(name, local_files_only=True)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, UnusableModel):  # loading says what is wrong with it
-        return 0
-    return sum(p.numel() for p in model.parameters())
+def memory_of(device: str) -> float:
+    """Return the bytes of memory of a GPU, or of this machine."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_properties(device).total_memory
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return float("inf")  # Windows does not say
+
+
+def slow(cfg: Config, shape: Shape, tokens: int) -> list[str]:
+    """Return a warning if a CPU would take long."""
+    days = cfg.iterations * tokens * shape.parameters / CPU_SPEED / DAY
+    if cfg.device != "cpu" or days < 0.1:
+        return []
+    return [f"  on this CPU up to {days:,.1f} days: lower the counts, or use a GPU"]

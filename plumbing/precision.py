@@ -38,10 +38,14 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 def dtype_for(model: PreTrainedModel) -> torch.dtype:
     """Return the dtype in which this model computes on its device."""
-    device = model.device.type
-    if device == "cpu" and model.num_parameters() >= LARGE and cpu_has_bfloat16():
+    return dtype_on(model.device.type, model.num_parameters())
+
+
+def dtype_on(device: str, parameters: float) -> torch.dtype:
+    """Return the dtype in which a model of this size computes on this device."""
+    if device == "cpu" and parameters >= LARGE and cpu_has_bfloat16():
         return torch.bfloat16
-    return DTYPES.get(device, torch.float32)
+    return DTYPES.get(device.partition(":")[0], torch.float32)  # "cuda:1" is "cuda"
 
 
 def cpu_has_bfloat16() -> bool:
