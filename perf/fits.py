@@ -21,13 +21,12 @@ from step import high_water
 
 import grpo
 from config import Config
-from plumbing.memory import GB, Setup, Shape
+from plumbing.memory import GB, ROOM, Setup, Shape
 from rollout import Rollout, SamplingParams, sample
 
 ROWS = 256
 GROUP = Config.group
 GPUS = (16, 24, 48, 80)  # GB
-ROOM = 0.95  # the share of the memory that fragments leave usable
 WAYS = [(16, False), (8, False), (4, False), (2, False), (8, True), (1, True)]  # fast to frugal
 LENGTH = 600  # tokens of a prompt of --check
 # Assumed for the hours, not measured: tokens of a task and of an answer, the share of usable tasks,
@@ -86,7 +85,8 @@ def measured(what: str) -> dict:
         p.grad = torch.zeros_like(p)
     optimizer.step()  # AdamW's state is there
     optimizer.zero_grad()
-    setup = Setup(half=False, cuda=False, checkpointing=what == "update, checkpointing")
+    setup = Setup(half=False, cuda=False, frozen_player=False)
+    setup.checkpointing = what == "update, checkpointing"
     if what == "rollout":
         prompts = torch.randint(0, m.vocabulary, (16, LENGTH)).tolist()
         params = SamplingParams(128, 1.0, measure.NEVER, rows=256)

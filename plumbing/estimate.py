@@ -5,7 +5,8 @@ import os
 import torch
 
 from config import Config
-from plumbing.memory import GB, Setup, Shape, local_shape
+from plumbing import distributed
+from plumbing.memory import GB, ROOM, Setup, Shape, local_shape
 from plumbing.precision import dtype_on
 
 CPU_SPEED = 3e10  # parameters times tokens per second that a few cores sample, roughly
@@ -46,12 +47,13 @@ def memory(cfg: Config, shape: Shape) -> str:
         checkpointing=cfg.checkpointing == "on",
         half=dtype_on(cfg.device, shape.parameters) == torch.bfloat16,
         cuda=cuda,
+        gpus=distributed.size if cfg.shard == "on" else 1,
     )
     tokens = setup.micro_batch_tokens(cfg.micro_batch, cfg.group, cfg.max_new_tokens)
     need = setup.update(shape, tokens) / GB
     text = f"{shape.parameters / 1e6:,.0f} M parameters: up to {need:.0f} GB in an update"
     has = memory_of(cfg.device) / GB
-    if need < has:
+    if need < ROOM * has:
         return text
     text += f", and {cfg.device} has {has:.0f} GB"
     if cuda:

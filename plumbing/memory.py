@@ -5,9 +5,9 @@ Bytes per parameter while a player is trained and its device computes in bfloat1
     4 weights   8 AdamW   2 bfloat16 copy that samples and computes   2 the frozen other player
     2 reference (beta > 0)   while it updates also 4 gradients
 
-A device that computes in float32 has no copies.  With --shard on, weights, AdamW, gradients and
-reference (4) of the layers are shared out, and autocast adds 2; embedding and head are not shared
-out.
+A device that computes in float32 makes no copy to sample, but 4 bytes of each of the other two.
+With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
+autocast adds 2; embedding and head are not shared out.
 
 While it samples, the cache of the completions and one layer of their prompts are added; while it
 updates, what a micro-batch keeps for the backward pass, and a chunk of logits.  Per token a layer
@@ -24,10 +24,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from errors import UnusableModel
 from plumbing import microbatch
+from plumbing.slots import key_value_width
 
 GB = 1e9
 PROMPT = 2000  # tokens of a Generator prompt with its examples, in Qwen's vocabulary
 CONTEXT = 1.0 * GB  # of CUDA itself
+ROOM = 0.95  # the share of the memory that fragments leave usable
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Setup:
     beta: bool = False
     checkpointing: bool = False
     half: bool = True  # computes in bfloat16
+    frozen_player: bool = True  # is in memory, too
     cuda: bool = True
     gpus: int = 1
 
@@ -63,9 +66,10 @@ class Setup:
         """Return the bytes of all that belongs to parameters, as the head of this file counts."""
         sharded = self.gpus > 1
         trained = 4 + 8 + 4 * updating + 4 * (self.beta and sharded)
-        whole = 2 + 2 + 2 * (self.beta and not sharded) + 2 * (updating and sharded)
-        if not self.half:
-            whole = 0
+        size = 2 if self.half else 4
+        whole = size * (self.frozen_player + (self.beta and not sharded))
+        if self.half:
+            whole += 2 + 2 * (updating and sharded)
         return m.weights(trained, whole, self.gpus) + CONTEXT * self.cuda
 
     def update(self, m: Shape, tokens: int) -> float:
@@ -105,15 +109,12 @@ def shape_of(config: PretrainedConfig) -> Shape | None:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-        head = config.hidden_size // config.num_attention_heads
-        head = getattr(config, "head_dim", None) or head
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return Shape(
             parameters=sum(p.numel() for p in model.parameters()),
             width=config.hidden_size,
             mlp=config.intermediate_size,
             layers=config.num_hidden_layers,
-            key_values=heads * head,
+            key_values=key_value_width(config),
             vocabulary=config.vocab_size,
             tables=1 if config.tie_word_embeddings else 2,
         )

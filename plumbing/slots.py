@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from errors import UsageError
 from plumbing.group_cache import Size
@@ -89,12 +89,17 @@ def number_of_slots(
 def bytes_per_slot(model: PreTrainedModel, longest: int, group: int, new_tokens: int) -> float:
     """Return what one slot takes with its part of the prompts; the formula of `number_of_slots`."""
     config = model.config.get_text_config()
+    token = 2 * config.num_hidden_layers * key_value_width(config) * model.dtype.itemsize
+    tokens = new_tokens + min(WAVES / group, 2) * longest
+    return token * tokens + LOGIT_BYTES * config.vocab_size
+
+
+def key_value_width(config: PretrainedConfig) -> int:
+    """Return K * D, the numbers in a layer's keys of one token; its values take as many."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None)
     head_size = head_size or config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
-    tokens = new_tokens + min(WAVES / group, 2) * longest
-    return token * tokens + LOGIT_BYTES * config.vocab_size
+    return heads * head_size
 
 
 def slots_that_fit(free: int, per_slot: float) -> int:

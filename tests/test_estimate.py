@@ -68,6 +68,8 @@ def test_less_memory_is_expected_with_fewer_rows_without_reference_and_with_chec
 
     assert need(4) < need(8) < need(16) < need(16, beta=True)
     assert need(16, checkpointing=True) < need(16) < need(16, half=False)
+    frozen = need(16, half=False) - need(16, half=False, frozen_player=False)
+    assert frozen == 4 * shape.parameters  # in float32
 
 
 def test_the_memory_of_this_machine_is_known():
