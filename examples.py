@@ -1,9 +1,9 @@
 """The bank of examples: what a prompt shows instead of placeholders.
 
 A small model copies the form of an example, and often the example.  So the bank has many
-domains, none of which is in `generator.DOMAINS`, and each spec draws one from its own seed: the
-domain, the request and the order of the menu.  The example has the context, the menu size and the
-number of calls that the spec asks for.  More than half of the tools have optional arguments, and
+domains, none of which is in `generator.DOMAINS`.  Each spec draws its examples from its own seed:
+domain, request and order of the menu.  They have the context, the menu size and the number of
+calls that the spec asks for.  More than half of the tools have optional arguments, and
 most requests leave some of them out.
 
 One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars

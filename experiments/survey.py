@@ -1,8 +1,8 @@
 """What a model writes before any training: how usable its tasks are, how right its answers.
 
-    python -m experiments.survey generator --model FOLDER --specs 64 --group 4
-    python -m experiments.survey solver --model FOLDER --heldout evals/data --cases 20
-    python -m experiments.survey solver --model FOLDER --prompt FILE
+    python -m experiments.survey generator --model FOLDER --out tasks.jsonl
+    python -m experiments.survey solver --model FOLDER --out answers.jsonl --heldout evals/data
+    python -m experiments.survey solver --model FOLDER --out answers.jsonl --prompt FILE
 
 The Generator's part prints the share of usable completions, every reason, copies, near-duplicates
 and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, the answers

@@ -67,7 +67,7 @@ def show_text_match() -> None:
     print(question)
     for value in (1000, "Ada", "ad", "14:30", "may 3", True):
         print(f"  {value!r:8} {'found' if grounded(value, question) else 'not found'}")
-    print(f'"5.0" equals 5: {same_value("5.0", 5.0)}, true equals 1: {same_value(True, 1)}')
+    print(f'"5.0" equals 5.0: {same_value("5.0", 5.0)}, true equals 1: {same_value(True, 1)}')
 
 
 def show_generator() -> None:
