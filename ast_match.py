@@ -7,7 +7,7 @@ Our decisions:
   1. `required` counts beside `parameters` and inside; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
   3. [[f, g]] is [f, g]; the released code reads [f], so g escapes the price of a surplus call.
-  4. "arguments" that are missing, null, blank or [] mean a call without arguments, also if they
+  4. "arguments" that are missing, null, empty or [] mean a call without arguments, also if they
      are text; the released code reads one argument of that name.
   5. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
   6. A tag in the thinking, in another block or in a string of a value opens and closes nothing;
@@ -143,7 +143,7 @@ def _is_object(schema: dict) -> bool:
 
 
 def read_blocks(text: str, tags: Sequence[str], any_case: bool = False) -> dict[str, str | None]:
-    """Return what the last <tag>...</tag> of each tag holds, stripped; None if absent or blank.
+    """Return what the last <tag>...</tag> of each tag holds, stripped; None if absent or empty.
 
     Blocks do not nest: a tag inside another block opens nothing, so a tag that the thinking
     mentions does not count.  The thinking may mention its own closing tag, and the text may begin
@@ -171,7 +171,7 @@ def read_blocks(text: str, tags: Sequence[str], any_case: bool = False) -> dict[
 
 
 def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
-    """Return what the last <tag>...</tag> holds, wherever it is, stripped; None if blank."""
+    """Return what the last <tag>...</tag> holds, wherever it is, stripped; None if empty."""
     block = ""
     for _, start, end in _scan(text, [tag], any_case):
         block = text[start:end].strip()

@@ -46,36 +46,40 @@ class Config:
     spec: str = option(
         "graded", GENERATOR, "how to treat a task that misses its spec", "", "graded gate free"
     )
-    guards: str = option("on", GENERATOR, "on: do not reward known hacks", "", "on off")
-    generator_prompt: str = option("bank", GENERATOR, "bank, placeholders, or a file")
+    guards: str = option("on", GENERATOR, "on: refuse known reward hacks", "", "on off")
+    generator_prompt: str = option("bank", GENERATOR, "prompt: bank, placeholders, or a file")
 
     candidates: int = option(
         10_000, CURATION, "tasks that the Generator proposes", "10,000, Sec. 4"
     )
     candidate_temperature: float = option(0.7, CURATION, "temperature of the proposals")
-    num_probes: int = option(8, CURATION, "Solver answers per task, K", "8, Sec. 3.2.1")
-    select: int = option(2000, CURATION, "most tasks to keep", "2,000, Sec. 4")
-    p_min: float = option(0.125, CURATION, "least pass rate of a task that is kept")
+    select: int = option(2000, CURATION, "maximum number of tasks to keep", "2,000, Sec. 4")
+    p_min: float = option(0.125, CURATION, "lowest pass rate of a task that is kept")
     p_max: float = option(1.0, CURATION, "highest pass rate of a task that is kept")
 
-    solver_steps: int = option(50, SOLVER, "GRPO steps", "50, Sec. 4")
+    solver_steps: int = option(50, SOLVER, "maximum number of GRPO steps", "50, Sec. 4")
     solver_batch: int = option(32, SOLVER, "tasks per step", "32 / G, Table 4")
-    answer_tokens: int = option(256, SOLVER, "most new tokens of an answer")
-    solver_prompt: str = option("bank", SOLVER, "bank, placeholders, or a file")
+    replay: float = option(0.0, SOLVER, "tasks of earlier iterations for each new one")
+    answer_tokens: int = option(256, SOLVER, "maximum new tokens of an answer")
+    solver_prompt: str = option("bank", SOLVER, "prompt: bank, placeholders, or a file")
 
     group: int = option(8, GRPO, "completions per prompt, G", "4, Table 4")
     lr: float = option(5e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
-    schedule: str = option("linear", GRPO, "of the learning rate", "", "linear constant")
+    schedule: str = option("linear", GRPO, "how the learning rate changes", "", "linear constant")
     beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
     temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
-    max_new_tokens: int = option(1024, GRPO, "most new tokens of a task", "4,096, Table 4")
+    max_new_tokens: int = option(1024, GRPO, "maximum new tokens of a task", "4,096, Table 4")
 
-    device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: the fastest there is")
-    sampler: str = option("hand", MACHINE, "rollout.py, or generate of transformers", "", "hand hf")
-    rows: str = option("auto", MACHINE, "completions sampled at once")
+    device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: the fastest available")
+    sampler: str = option(
+        "hand", MACHINE, "hand: rollout.py; hf: transformers' generate", "", "hand hf"
+    )
+    rows: str = option("auto", MACHINE, "completions sampled at a time; auto: what fits")
     micro_batch: int = option(16, MACHINE, "completions per forward pass of an update")
-    checkpointing: str = option("off", MACHINE, "on: less memory, slower updates", "", "off on")
-    shard: str = option("off", MACHINE, "on: share weights out (torchrun)", "", "off on")
+    checkpointing: str = option(
+        "off", MACHINE, "on: recompute activations, to save memory", "", "off on"
+    )
+    shard: str = option("off", MACHINE, "on: split the weights over GPUs (torchrun)", "", "off on")
 
     ablation: str = option(
         "none",
@@ -88,10 +92,12 @@ class Config:
     loss: str = constant("grpo", "how token losses are averaged: grpo, dr_grpo or dapo", "grpo")
     weight_decay: float = constant(0.01, "weight decay of AdamW", "0.01, Table 4")
     max_grad_norm: float = constant(1.0, "the gradient's norm is clipped here")
+    num_probes: int = constant(8, "Solver answers per task, K", "8, Sec. 3.2.1")
     probe_temperature: float = constant(0.7, "temperature of the K answers", "0.7, Sec. 3.2.1")
     p_large_menu: float = constant(
         0.6, "share of large menus among one-call specs", "0.6, Sec. 3.2"
     )
+    passes: float = constant(6.0, "maximum passes over the tasks of a Solver phase")
     eval_tasks: int = constant(100, "held-out tasks of each file that are evaluated")
     save_every: int = constant(10, "steps between two checkpoints of an unfinished phase")
 
@@ -109,8 +115,9 @@ TINY = dict(
     generator_batch=8,
     solver_steps=15,
     solver_batch=16,
+    replay=1.0,
+    passes=2.0,
     p_large_menu=0.2,
-    p_min=0.5,
     candidates=700,
     candidate_temperature=1.0,
     select=240,

@@ -83,9 +83,9 @@ def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
         sizes = [spec.menu_size]
         counts = [spec.calls]
     if len(task.tools) not in sizes:
-        return "menu size is not the spec's"
+        return "menu size not allowed"
     if len(task.calls) not in counts:
-        return "number of calls is not the spec's"
+        return "number of calls not allowed"
     return None
 
 
@@ -134,7 +134,7 @@ def obedience(task: Task, spec: Spec, cfg: Config) -> float:
 
 
 def signature(task: Task) -> str:
-    """Return what repeats share: question, menu and calls, without case, blanks and digits."""
+    """Return what repeats share: question, menu and calls, without case, spaces and digits."""
     menu = sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)
     text = json.dumps([task.question, menu, calls], ensure_ascii=False)

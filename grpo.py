@@ -74,7 +74,7 @@ def token_logprobs(
     """Return log-probability, entropy (nats, no gradient) and mask of the tokens, all (R, C)."""
     ids, mask = right_pad([r.completion for r in rollouts], model.device)  # (R, C)
     with autocast(model):
-        if shared and shared_prefix.serves(model, rollouts):
+        if shared and shared_prefix.supports(model, rollouts):
             hidden = shared_prefix.hidden_states(model, rollouts)
         else:
             hidden = hidden_states(model, rollouts)  # (M, E)

@@ -5,7 +5,7 @@ found within ten GRPO steps (docs/rewards.md has the scores on and off):
 
   flaw             a copy of an example in the prompt, or a question that no person would ask: the
                    task earns r_fmt only, and the Solver never sees it
-  near_duplicates  tasks of a batch that differ in their values alone share all but r_fmt
+  near_duplicates  tasks of a batch that differ in their values alone share everything but r_fmt
   leaks            a value from the prompt's example that the question does not have: its call
                    earns nothing
   BARE             a task none of whose calls passes an argument: half of r_valid

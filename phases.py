@@ -5,11 +5,15 @@ Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the
 Letters: N prompts per step, G completions per prompt, K answers per task.
 """
 
+import math
+import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
 
 import curate
+import eval
 import examples
 import generator
 import guards
@@ -126,22 +130,24 @@ class GeneratorBatches(Batches):
         with self.run.clock("probe"):
             measure(cfg, self.frozen, usable, seed)
             judge(cfg, self.frozen, usable)
-        parts = reward_drafts(cfg, drafts, candidates)
-        alike = guards.near_duplicates([c.task for c in candidates])
+        near = guards.near_duplicates([c.task for c in candidates])
+        parts = reward_drafts(cfg, drafts, candidates, near)
         metrics = describe(candidates, usable)
-        metrics["near_duplicates"] = sum(alike) / len(alike)  # with the guards off, too
+        metrics["near_duplicates"] = sum(near) / len(near)  # with the guards off, too
         return Batch(rollouts, parts, metrics)
 
 
 def reward_drafts(
-    cfg: Config, drafts: list[Draft], candidates: list[Candidate]
+    cfg: Config,
+    drafts: list[Draft],
+    candidates: list[Candidate],
+    near_duplicates: list[int],
 ) -> list[GeneratorReward]:
     """Return R_G of each draft; needs p and sem of the usable candidates."""
     forms = {"no-difficulty": "none", "hard-cliff": "cliff"}
     form = forms.get(cfg.ablation, "band")  # Table 3
-    alike = guards.near_duplicates([c.task for c in candidates])
     parts = []
-    for draft, c, near in zip(drafts, candidates, alike):
+    for draft, c, near in zip(drafts, candidates, near_duplicates):
         known = {}
         if c.reason is None:
             known["diff"] = rewards.r_diff(c.p, cfg.num_probes, form)
@@ -167,16 +173,20 @@ class SolverBatches(Batches):
         k: int,
         tasks: list[Task],
     ) -> None:
-        super().__init__(cfg, run, k, cfg.solver_steps)
+        tasks = replay(cfg, run, k, len(tasks)) + tasks
+        steps = math.ceil(cfg.passes * len(tasks) / cfg.solver_batch)
+        super().__init__(cfg, run, k, min(cfg.solver_steps, steps))
         self.template = solver.template_of(cfg.solver_prompt)
-        self.slots = schedule(tasks, cfg.solver_steps * cfg.solver_batch)
+        self.tasks = schedule(tasks, self.steps * cfg.solver_batch)
+        uses = Counter(task.id for task in self.tasks)
+        self.top_task = max(uses.values(), default=0) / max(1, len(self.tasks))
 
     def play(self, player: Player, step: int) -> Batch:
         """Let the Solver answer each of N tasks G times, and reward the answers."""
         cfg = self.cfg
         seed = self.run.seed(self.k, f"solver/{step}")
         start = step * cfg.solver_batch
-        tasks = self.slots[start : start + cfg.solver_batch]
+        tasks = self.tasks[start : start + cfg.solver_batch]
         chats = [solver.prompt(task, self.template) for task in tasks]
         rollouts = self.sample(player, chats, cfg.answer_tokens, seed)
         parts = []
@@ -188,18 +198,30 @@ class SolverBatches(Batches):
             leaked += any(leaks)
             blocked = leaks if cfg.guards == "on" else None
             parts.append(rewards.solver_reward(answer, task.calls, blocked))
-        return Batch(rollouts, parts, {"leaks": leaked / len(rollouts)})
+        metrics = {"leaks": leaked / len(rollouts), "top_task": self.top_task}
+        return Batch(rollouts, parts, metrics)
 
 
-def schedule(tasks: list[Task], slots: int) -> list[Task]:
-    """Return the task of every slot of a Solver phase, from easy to hard.
+def replay(cfg: Config, run: Run, k: int, new: int) -> list[Task]:
+    """Return tasks of earlier iterations in random order, `cfg.replay` for each new one."""
+    if cfg.replay == 0:
+        return []
+    earlier = []
+    for i in range(1, k):
+        earlier += eval.load_tasks(run.path(i, "tasks.jsonl"))
+    random.Random(run.seed(k, "replay")).shuffle(earlier)
+    return earlier[: round(cfg.replay * new)]
 
-    With more tasks than slots, take evenly spread ones; with fewer, repeat the list.
+
+def schedule(tasks: list[Task], places: int) -> list[Task]:
+    """Return the task of every place of a Solver phase, in the order of `tasks`.
+
+    With more tasks than places, take evenly spread ones; with fewer, repeat the list.
     """
     count = len(tasks)
-    if count > slots:
-        return [tasks[i * count // slots] for i in range(slots)]  # Sec. 3.3
-    return [tasks[i % count] for i in range(slots)]
+    if count > places:
+        return [tasks[i * count // places] for i in range(places)]  # Sec. 3.3
+    return [tasks[i % count] for i in range(places)]
 
 
 def propose(

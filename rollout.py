@@ -98,7 +98,7 @@ def sample_hf(
 ) -> list[Rollout]:
     """Sample `group` completions of each prompt with `model.generate`, prompt-major.
 
-    Serves every model of transformers that gives a row in a padded batch the logits that it has
+    Supports every model of transformers that gives a row in a padded batch the logits that it has
     alone; raises UnusableModel for others (plumbing/model_check.py).  uniforms (N, G, T).
     """
     check(model, prompts, params, "hf", _generate)
@@ -174,7 +174,7 @@ def sample(
     done: dict[int, list[int]] = {}  # number of a completion -> its ids
     with rollout_mode(model):
         while waiting:
-            batch = Batch(model, prompts, group, params, uniforms, waiting, rows, KEPT, choose)
+            batch = Sampler(model, prompts, group, params, uniforms, waiting, rows, KEPT, choose)
             try:
                 batch.run()
             except torch.OutOfMemoryError:
@@ -193,7 +193,7 @@ def _decode_once(model, prompts, group, params, uniforms, choose) -> None:
     waiting = list(range(len(prompts) * group))
     nothing_kept = Workspaces(record=None)
     with rollout_mode(model):
-        Batch(
+        Sampler(
             model, prompts, group, params, uniforms, waiting, len(waiting), nothing_kept, choose
         ).run()
 
@@ -236,7 +236,8 @@ def check(
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
     """Eval mode and our attention, both put back.  (In train mode checkpointing drops caches.)"""
-    training, attention = model.training, model.config._attn_implementation
+    training = model.training
+    attention = model.config._attn_implementation
     if not getattr(model, "_supports_attention_backend", False):
         raise UnusableModel(UNSERVED)
     model.eval()
@@ -248,7 +249,7 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
         model.train(training)
 
 
-class Batch:
+class Sampler:
     """S slots at work on the completions that wait; `run` returns when all are done."""
 
     def __init__(
@@ -291,7 +292,8 @@ class Batch:
 
     def allocate(self) -> None:
         """Get the cache, and what the device knows of each slot."""
-        slots, T = self.room.slots, self.params.max_new_tokens
+        slots = self.room.slots
+        T = self.params.max_new_tokens
         self.workspace = self.workspaces.get(self.model, self.room, T, self.device)
         self.cache = self.workspace.cache
         self.fused = fused_step(self.model)  # None for most families

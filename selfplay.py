@@ -10,8 +10,8 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     python selfplay.py --smoke                        # every phase with minimal counts
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # most causal models
 
-Each phase reads its inputs from disk and writes its result atomically (plumbing/run.py), so a run
-that was stopped anywhere continues with the same command and ends in the same weights.
+Each phase reads its inputs from disk and writes its result atomically (plumbing/runfolder.py), so a
+run that was stopped anywhere continues with the same command and ends in the same weights.
 """
 
 import random

@@ -91,8 +91,8 @@ Reply with one digit from 1 to 5.""",
 class Answer:
     """What could be read of a completion; `reason` names why `calls` is empty, or is None."""
 
-    think: bool  # a <think> block that is not blank
-    tag: bool  # a <tool_call_answer> block that is not blank
+    think: bool  # a <think> block that is not empty
+    tag: bool  # a <tool_call_answer> block that is not empty
     parsed: bool  # its text could be read
     calls: list[Call]
     reason: str | None

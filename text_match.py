@@ -3,11 +3,11 @@
 Paper: Sec. 3.2.1, the last term of Eq. (2): every value of a gold call is in the question, as
 whole words.  docs/grounding.md has a table of what is found and what is not.
 Our decisions:
-  1. Both texts become words of one spelling, lower-case and between blanks.  A value is found if
+  1. Both texts become words of one spelling, lower-case and between spaces.  A value is found if
      its words are in the question, one after the other.
   2. A number is one word in whatever way it is written: 1,000.50 = 1.000,50 = 1000.5, 3e8 =
      300000000, three = 3.  So 5 is not found in "5.5", nor -5 in "5", nor 5 in "-5".
-  3. Where a script has no blanks between words (Chinese, Japanese, Thai ...) or joins particles
+  3. Where a script has no spaces between words (Chinese, Japanese, Thai ...) or joins particles
      to them (Korean), each character is a word.
   4. Letters with accents differ from letters without.  Vowel signs that Arabic and Hebrew may
      leave out do not count.
@@ -36,7 +36,7 @@ TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBER_WORDS = {name: str(n) for n, name in enumerate(UNITS)}
 NUMBER_WORDS |= {name: str(10 * n) for n, name in enumerate(TENS, 2)}
 
-# Scripts without blanks between words: Thai, Lao, Burmese, Khmer, kana, Chinese, Hangul.
+# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese, Hangul.
 ALONE = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
@@ -64,7 +64,7 @@ SUPERSCRIPT = re.compile("(?<=[0-9])([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 FRACTION = re.compile("(?<=[0-9])(?=[¼-¾⅐-⅞])")
 POWER = re.compile(r"(?<![\w.,])([0-9]+(?:[.,][0-9]+)?) ?[x×*·] ?10 ?\^ ?([+-]?[0-9]+)")
 POWER_OF_10 = re.compile(r"(?<![\w.,^])10\^([+-]?[0-9]+)")
-THIN = re.compile(r"(?<=[0-9])['’\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")  # 1'000; thin blanks
+THIN = re.compile(r"(?<=[0-9])['’\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")  # 1'000; thin spaces
 GROUPED = re.compile(  # 1 000 000, which may be three numbers, and 1.000, which may be 1
     r"(?<![0-9A-Za-z.,])[1-9][0-9]{0,2}(?:(?: [0-9]{3})+(?![0-9])|\.[0-9]{3}(?![.,]?[0-9]))"
 )
@@ -116,7 +116,7 @@ def spellings(value: Any) -> list[str]:
 
 @lru_cache(maxsize=64)
 def words(text: str, reading: str = "plain") -> str:
-    """Return the words of a text in one spelling, each between blanks.
+    """Return the words of a text in one spelling, each between spaces.
 
     Some numbers have two readings.  With "joined" 1 000 and 1.000 are one thousand; with "split"
     14.30 is two words, as 14:30 is.
@@ -139,7 +139,7 @@ def _join(number: re.Match) -> str:
 
 
 def symbols(text: str) -> str:
-    """Return words and symbols, each between blanks.
+    """Return words and symbols, each between spaces.
 
     >>> symbols("2+3 = 👍")
     ' 2 + 3 = 👍 '
@@ -226,7 +226,7 @@ def _write_out(number: str) -> str:
 
 
 def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
-    """Compare for r_acc: "5" = 5, "5.0" = 5.0, and blanks in texts do not count.
+    """Compare for r_acc: "5" = 5, "5.0" = 5.0, and spaces in texts do not count.
 
     The pass rate p and evaluation are stricter (`ast_match.exact_match`).
     """

@@ -6,7 +6,7 @@ Solver can know that.  Booleans and null are exempt: nobody says "true".
 
 Whole words count.  A plain search would find "art" in "party" and 5 in "15", and a Generator that
 is paid for it has no reason to write a better task.  One value also has several spellings: Three
-and 3, 1,000 and 1000.  `words` of the project makes them one, each word between blanks:
+and 3, 1,000 and 1000.  `words` of the project makes them one, each word between spaces:
 
     >>> words("Three trips, 1,000.50 EUR")
     ' 3 trips 1000.5 eur '
@@ -17,7 +17,7 @@ Worked example: the words of 1000 are ' 1000 ', found in ' pay 1000 now '; the w
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(True, "a party")
     (True, False, True)
 
-Hint: `str(value)` makes text of any value; the blanks around the words do the rest.  A value
+Hint: `str(value)` makes text of any value; the spaces around the words do the rest.  A value
 without any word, such as "", is found nowhere.
 
     python -m exercises.ex2_value_grounding

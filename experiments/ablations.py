@@ -16,7 +16,6 @@ A result, in part:
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -25,15 +24,14 @@ from pathlib import Path
 
 import eval
 from errors import UsageError
-from experiments.audit import is_right
-from generator import sample_specs
+from experiments.audit import share_right
 from plumbing import report
 from plumbing.alarms import means
 from plumbing.command import run_command
 from plumbing.intervals import aligned, interval, macro_mean
 from plumbing.loading import ROOT
 from plumbing.runfolder import write_jsonl, write_whole
-from tiny.make import HARD, World
+from tiny.make import training_tasks
 
 ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # Solver steps of three iterations
 VARIANTS = {  # name -> options of selfplay.py
@@ -46,10 +44,12 @@ VARIANTS = {  # name -> options of selfplay.py
     "shuffled": "--ablation shuffled",
     "batchstd": "--ablation batch-std",
     "static": f"{ONCE} --candidates 2100 --select 720",  # all tasks from the base Generator
-    "clean": ONCE,  # tasks written by program (clean_tasks)
+    "clean70": ONCE,
+    "clean240": ONCE,
+    "clean720": ONCE,
+    "noreplay": "--replay 0",
     "unverified": "--p-min 0",
-    "lenient": "--p-min 0.125",
-    "lenientfrozen": "--p-min 0.125 --generator-steps 0",
+    "strict": "--p-min 0.5",
     "gate": "--spec gate",
     "free": "--spec free",
     "unguarded": "--guards off",
@@ -57,6 +57,7 @@ VARIANTS = {  # name -> options of selfplay.py
     "kl": "--beta 0.01",
     "five": "--iterations 5",
 }
+CLEAN = {"clean70": 70, "clean240": 240, "clean720": 720}  # tasks written by a program
 NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "usable of the Generator's tasks": ("generator", "usable"),
     "their pass rate": ("generator", "p"),
@@ -68,13 +69,12 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
 T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, by freedom from 1 on
 
 
-def clean_tasks(folder: Path) -> None:
+def clean_tasks(folder: Path, count: int, seed: int) -> None:
     """Put tasks by program into a run folder, from the training side of tiny's world, easy to hard.
 
     The run takes them for those that it has curated.
     """
-    world = World(random.Random(5), heldout=False, weights=HARD)
-    tasks = [world.task(spec, f"clean-{i}") for i, spec in enumerate(sample_specs(5, 720))]
+    tasks = training_tasks(count, seed)
     tasks.sort(key=lambda task: sum(1 + len(call.arguments) for call in task.calls))
     write_jsonl(folder / "iter1" / "tasks.jsonl", [task.to_json() for task in tasks])
 
@@ -85,8 +85,8 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     if path.exists():
         return True
     folder = ROOT / "runs" / f"{results.name}-{variant}-{seed}"
-    if variant == "clean":
-        clean_tasks(folder)
+    if variant in CLEAN:
+        clean_tasks(folder, CLEAN[variant], seed)
     flags = VARIANTS[variant].split()
     command = [sys.executable, "selfplay.py", "--run", folder.name, "--seed", str(seed), *flags]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -127,8 +127,8 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
         lines = report.log(folder, phase, k)
         if lines:
             phases[phase] = means(lines)
-    right = [is_right(task) for task in eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")]
-    phases.setdefault("curate", {})["right"] = sum(right) / len(right)
+    tasks = eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")
+    phases.setdefault("curate", {})["right"] = share_right(tasks)
     return phases
 
 

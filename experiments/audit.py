@@ -44,5 +44,5 @@ def is_asked_for(call: Call, question: str) -> bool:
 
 
 def share_right(tasks: list[Task]) -> float:
-    """The share of tasks whose gold answer is right."""
+    """Return the share of tasks whose gold answer is right."""
     return sum(map(is_right, tasks)) / len(tasks)

@@ -32,6 +32,7 @@ from plumbing.player import Player
 from plumbing.runfolder import in_pieces
 
 PIECE = 16  # prompts that are sampled together
+FIXED_VALUES = ("Little Prince", "Harbour")  # of the one example in wordings/fixed_solver.txt
 
 
 def survey_generator(a: argparse.Namespace, player: Player) -> None:
@@ -106,7 +107,7 @@ def survey_solver(a: argparse.Namespace, player: Player) -> None:
 
 def has_leak(answer: solver.Answer, task: Task, text: str) -> bool:
     """Whether a call has a value of the prompt's example (the fixed one, or the task's own)."""
-    fixed = "Little Prince" in text or "Harbour" in text
+    fixed = any(value in text for value in FIXED_VALUES)
     return fixed or any(guards.leaks(answer.calls, solver.example_of(task), task.question))
 
 

@@ -15,7 +15,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from plumbing.report import commit  # noqa: E402, after the path
+from plumbing.loading import processor  # noqa: E402, after the path
+from plumbing.report import commit  # noqa: E402
 
 NEVER = [10**6]  # an end id that no model has: every completion is as long as the limit
 SHAPES = {  # name -> hidden size, MLP, layers, heads, key/value heads
@@ -97,18 +98,8 @@ def machine() -> dict:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
+        "device": processor(device()),
     }
-
-
-def cpu() -> str:
-    """Return the processor's name, where the system knows it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor()
 
 
 def table(rows: list[dict]) -> str:

@@ -9,6 +9,7 @@ BOUNDS = {  # logged number -> least and most that is healthy, what it means oth
     "usable": (0.02, 1, "hardly any task is usable: name a larger --model or another prompt"),
     "copies": (0, 0.2, "the Generator copies its example: keep --guards on, lower --lr"),
     "zero_advantage_groups": (0, 0.75, "most groups teach nothing: raise --group"),
+    "top_task": (0, 0.05, "one task fills more than 5 % of the phase: raise --candidates"),
     "truncated": (0, 0.2, "completions hit the limit: raise --max-new-tokens or --answer-tokens"),
     "skipped": (0, 0, "a step had no finite gradient and was left out: lower --lr"),
     "duplicates": (0, 0.3, "the Generator repeats itself: keep --guards on"),

@@ -106,7 +106,7 @@ def system_before_user(chat: Chat) -> Chat:
 def dropped_role(text: str, chat: Chat) -> str | None:
     """Return the role of a message that the rendered text does not hold, or None.
 
-    Blanks do not count.  A message that was found is taken out, longest first: a short one that is
+    Spaces do not count.  A message that was found is taken out, longest first: a short one that is
     part of a longer one has to be there on its own.
     """
     rest = "".join(text.split())
@@ -184,7 +184,7 @@ class ChatFormat:
                 say_once(NO_SYSTEM)
         if fault:
             raise UnusableModel(
-                f"the model's chat template is broken ({fault}): mend it, or name another --model."
+                f"the model's chat template is broken ({fault}): fix it, or name another --model."
             )
         return text
 
@@ -217,6 +217,6 @@ class ChatFormat:
         """Return the id of the text's first token if it is a marker such as <|im_end|>."""
         for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
             written = self.tokenizer.decode([token]).strip()
-            if written:  # some tokenizers begin each text with a blank
+            if written:  # some tokenizers begin each text with a space
                 return token if MARKER.fullmatch(written) else None
         return None

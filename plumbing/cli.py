@@ -24,7 +24,7 @@ from errors import UsageError
 from plumbing import distributed, estimate, report
 from plumbing.chat import today
 from plumbing.command import run_command
-from plumbing.loading import ROOT, pick_device
+from plumbing.loading import ROOT, pick_device, processor
 from plumbing.player import enough_memory
 from plumbing.run import Run
 from plumbing.runfolder import locked, remove, write_whole
@@ -147,21 +147,9 @@ def machine(cfg: Config) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "code": f"{code:08x}",
-        "processor": processor(cfg),
+        "processor": processor(cfg.device),
         "threads": str(torch.get_num_threads()),
     }
-
-
-def processor(cfg: Config) -> str:
-    """Return the name of the processor that computes."""
-    if cfg.device.startswith("cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name(cfg.device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(": ")[2]
-    return platform.processor() or platform.machine()
 
 
 def open_folder(cfg: Config, set_changed: bool) -> Path:
@@ -170,7 +158,7 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
     path = folder / "config.json"
     wanted = asdict(cfg) | {"machine": machine(cfg), "date": today()}
     if path.exists() and any(folder.glob("iter*")):
-        found = read_config(path)
+        found = report.config(folder)
         wanted["date"] = found.get("date", today())  # prompts stay the same on another day
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
         settings = sorted(other - {"machine"})
@@ -191,17 +179,6 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
             )
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
-
-
-def read_config(path: Path) -> dict:
-    """Return the settings in a run folder."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UsageError(
-            f"{path} is damaged ({error}). Delete {path.parent}, or name another run with --run "
-            "NAME."
-        ) from None
 
 
 def forget_unfinished(folder: Path, keep_candidates: bool) -> None:
@@ -230,7 +207,7 @@ def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run
     first = distributed.rank == 0
     with locked(Path("runs") / cfg.run) if first else nullcontext():
         folder = open_folder(cfg, flags.set_changed)
-        run = Run(cfg, folder, date=read_config(folder / "config.json")["date"])
+        run = Run(cfg, folder, date=report.config(folder)["date"])
         if first and flags.wandb:
             run.trackers.append(wandb(folder, asdict(cfg)))
         if cfg.model != "tiny":

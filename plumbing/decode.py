@@ -38,7 +38,7 @@ def neighbours(head_size: int) -> Tensor:
     return torch.arange(head_size).view(2, -1).T.flatten()
 
 
-def serves(model: PreTrainedModel) -> bool:
+def supports(model: PreTrainedModel) -> bool:
     """Return whether this file computes what the model does."""
     if type(model).__name__ not in FAMILIES:
         return False
@@ -49,7 +49,7 @@ def serves(model: PreTrainedModel) -> bool:
 
 def fused_step(model: PreTrainedModel) -> "FusedStep | None":
     """Return the step of this model with its weights of now, or None if it has none."""
-    if not serves(model):
+    if not supports(model):
         return None
     if model not in _steps:
         _steps[model] = FusedStep()

@@ -28,7 +28,7 @@ from plumbing.attention import causal
 
 MOST_HEADS = 512  # keys and values of one layer
 UNSERVED = (
-    "the hand-written sampler serves models whose every layer is plain attention (no short "
+    "the hand-written sampler supports models whose every layer is plain attention (no short "
     "window, soft cap or sink), and this one is not: use --sampler hf"
 )
 

@@ -8,6 +8,7 @@ a folder is said at once and in one line; without a network nothing is tried for
 """
 
 import functools
+import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def pick_device(name: str = "") -> str:
 
     No name selects the GPU if there is one.  mps has to be asked for: it is not tested.
 
-    Raises UsageError with the reason if this machine cannot serve the device.
+    Raises UsageError with the reason if this machine does not have the device.
     """
     kind, _, index = name.partition(":")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -57,6 +58,18 @@ def pick_device(name: str = "") -> str:
     if index and distributed.size > 1:
         raise UsageError(f"--device {name}: torchrun gives each process a GPU: use --device cuda.")
     return name
+
+
+def processor(device: str) -> str:
+    """Return the name of the processor that computes on this device."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.processor() or platform.machine()
 
 
 @functools.cache
@@ -97,7 +110,7 @@ def unreadable(name: str, part: str, error: Exception) -> UnusableModel:
     why = first_line(error)
     if Path(name).is_dir():
         return UnusableModel(
-            f"--model {name}: its {part} cannot be read ({why}). Mend or replace the folder."
+            f"--model {name}: its {part} cannot be read ({why}). Repair or replace the folder."
         )
     if not hub_answers():
         why = "the hub cannot be reached"

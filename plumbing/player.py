@@ -1,6 +1,6 @@
 """A player: a model, its tokenizer, and the sampler that it speaks through.
 
-Most causal language models of Hugging Face serve, by hub name or folder: float32 master weights,
+Most causal language models of Hugging Face work, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
 
     >>> player = Player("tiny")
@@ -116,11 +116,6 @@ class Player:
                 "tokenizer_config.json."
             )
         return sorted(ids)
-
-    @property
-    def num_parameters(self) -> int:
-        """The number of weights; shared ones count once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
     # ------------------------------------------------------------------------- chats and texts
 
@@ -293,7 +288,7 @@ def enough_memory(run: Any) -> Iterator[None]:
             raise
         why = first_line(error) if str(error) else "no more to be had"
         raise UnusableModel(
-            f"{run.phase}: out of memory ({why}). Lower --micro-batch, --group, --max-new-tokens "
-            "or --beta (0: no reference model), use --checkpointing on, or name a smaller --model, "
-            "and go on with --set-changed."
+            f"{run.phase}: out of memory ({why}). Lower --micro-batch, then --rows; use --beta 0 "
+            "(no reference model), then --checkpointing on; or lower --max-new-tokens or --group. "
+            "Continue with --set-changed, or name a smaller --model."
         ) from None

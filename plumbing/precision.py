@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from plumbing import distributed
 
 DTYPES = {"cuda": torch.bfloat16}  # in which a device computes, if not in float32
-LARGE = 50_000_000  # parameters; from here on a CPU that can multiplies in bfloat16
+LARGE = 50_000_000  # parameters; from here on a CPU computes in bfloat16 if it can
 COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary()
 
 

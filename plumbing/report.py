@@ -80,8 +80,14 @@ def log(folder: Path, phase: str | None = None, k: int | None = None) -> list[di
 
 
 def config(folder: Path) -> dict:
-    """Return the settings of a run."""
-    return json.loads((folder / "config.json").read_text())
+    """Return the settings of a run; raise UsageError if they cannot be read."""
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path} is damaged ({error}). Delete {folder}, or name another run with --run NAME."
+        ) from None
 
 
 def table(folder: Path) -> str:

@@ -114,7 +114,7 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
             item = json.loads(line)
             items.append(read(plain(item)) if read else item)
         except (ValueError, RecursionError) as error:  # Malformed is a ValueError
-            raise UsageError(f"{path}, line {n}: {error}. Mend or delete the line.") from None
+            raise UsageError(f"{path}, line {n}: {error}. Fix or delete the line.") from None
     return items
 
 

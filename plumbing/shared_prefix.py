@@ -25,7 +25,7 @@ from rollout import Rollout
 PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers more
 
 
-def serves(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
+def supports(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
     """Return whether these completions may continue on the caches of their prompts.
 
     Not if (a) the forward pass takes no positions or no cache, (b) a layer remembers more than keys

@@ -24,7 +24,7 @@ import solver
 from ast_match import Call, Tool, plain, to_tools
 from errors import Malformed, UsageError
 from generator import Task
-from plumbing.cli import read_config
+from plumbing import report
 from plumbing.command import run_command
 from plumbing.player import Player
 from template import Template
@@ -45,8 +45,10 @@ def newest_solver() -> str:
 
 def prompt_of(model: str) -> str:
     """Return the name of the prompt that a Solver in a run folder was trained with."""
-    config = Path(model).parent.parent / "config.json"
-    return read_config(config).get("solver_prompt", "bank") if config.exists() else "bank"
+    folder = Path(model).parent.parent
+    if not (folder / "config.json").exists():
+        return "bank"
+    return report.config(folder).get("solver_prompt", "bank")
 
 
 def read_menu(path: str) -> list[Tool]:

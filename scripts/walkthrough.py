@@ -131,7 +131,8 @@ def walk(folder: Path) -> str:
         story = choose(run, folder, base, trained)
     c = story.candidate
     phases.judge(cfg, base, [c])
-    (reward,) = phases.reward_drafts(cfg, [generator.parse(story.completion)], [c])
+    draft = generator.parse(story.completion)
+    (reward,) = phases.reward_drafts(cfg, [draft], [c], [1])
     (line,) = report.log(folder, "curate", 1)
     page = PAGE.read_text(encoding="utf-8")
     return page.format(

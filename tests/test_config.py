@@ -28,6 +28,7 @@ def test_where_the_paper_is_silent_the_defaults_are_the_projects():
     assert (cfg.spec, cfg.guards, cfg.schedule) == ("graded", "on", "linear")
     assert (cfg.candidate_temperature, cfg.answer_tokens) == (0.7, 256)
     assert (cfg.p_min, cfg.p_max) == (1 / cfg.num_probes, 1.0)
+    assert (cfg.replay, cfg.passes) == (0, 6)
     assert (cfg.generator_prompt, cfg.solver_prompt) == ("bank", "bank")
 
 

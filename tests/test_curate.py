@@ -39,8 +39,8 @@ def test_a_good_task_passes_the_structural_check():
 @pytest.mark.parametrize(
     "task, spec, reason",
     [
-        (TASK, replace(SPEC, menu_size=3), "menu size is not the spec's"),
-        (TASK, replace(SPEC, calls=2), "number of calls is not the spec's"),
+        (TASK, replace(SPEC, menu_size=3), "menu size not allowed"),
+        (TASK, replace(SPEC, calls=2), "number of calls not allowed"),
         (replace(TASK, calls=[Call("fly", {})]), SPEC, "tool not in the menu"),
         (
             replace(TASK, calls=[Call("get_weather", {"days": 3})]),
@@ -258,7 +258,7 @@ def test_each_rule_for_the_spec_accepts_its_own_sizes(tools, calls, graded, gate
     for cfg, accepted in ((GRADED, graded), (GATE, gate), (FREE, free)):
         reason = curate.structural_reason(task, SPEC, cfg)
         assert (reason is None) == accepted, (cfg.spec, reason)
-        assert accepted or reason.endswith("is not the spec's")
+        assert accepted or reason.endswith("not allowed")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def family(name, **more):
 @pytest.mark.parametrize("rows", [3, 64])
 def test_ids_equal_those_of_generate(name, rows):
     model = family(name)
-    assert decode.serves(model)
+    assert decode.supports(model)
     for temperature in (0, 1.0):
         params = SamplingParams(24, temperature, [2, 30, 40], rows)
         given = torch.rand(
@@ -84,13 +84,13 @@ def test_the_step_lives_no_longer_than_its_model():
 def test_other_families_and_changed_layers_keep_the_way_of_transformers():
     model = family("Llama")
     model.model.layers[0].self_attn.q_proj = torch.nn.Sequential(torch.nn.Linear(32, 32))
-    assert not decode.serves(model)
-    assert not decode.serves(family("Llama", hidden_act="gelu"))
+    assert not decode.supports(model)
+    assert not decode.supports(family("Llama", hidden_act="gelu"))
 
 
 def operators(model, fused: bool, monkeypatch) -> int:
     """Count the operators of one decode step, without views."""
-    step = rollout.Batch.step
+    step = rollout.Sampler.step
     counts = []
 
     def counted(batch, token, position):
@@ -104,7 +104,7 @@ def operators(model, fused: bool, monkeypatch) -> int:
         return logits
 
     with monkeypatch.context() as patched:
-        patched.setattr(rollout.Batch, "step", counted)
+        patched.setattr(rollout.Sampler, "step", counted)
         sample(model, PROMPTS, 2, SamplingParams(3, 0, [2]), torch.zeros(5, 2, 3))
     return counts[-1]
 

@@ -2,7 +2,7 @@
 
 What differs between families is what breaks loops: chat templates with and without a system role or
 missing, one or several end ids, pad = end, tied and untied heads, more ids in the model than in the
-tokenizer, a template that thinks by itself, attention that the hand-written rollout cannot serve.
+tokenizer, a template that thinks by itself, attention that the hand-written rollout does not support.
 """
 
 import json
@@ -177,7 +177,7 @@ def test_a_model_that_changes_its_logits_is_not_trained_on_a_loss_that_does_not(
     with pytest.raises(UnusableModel, match="changes its logits"):
         Player.refuse_other_logits(player)
     if family == "FalconH1":  # its cache layer is a subclass that remembers more
-        assert not shared_prefix.serves(model, [Rollout([5], [6], True)])
+        assert not shared_prefix.supports(model, [Rollout([5], [6], True)])
 
 
 def test_learned_positions_that_do_not_suffice_are_refused(tmp_path):
@@ -230,7 +230,7 @@ def test_the_update_is_right_for_any_cache_and_the_rollout_right_or_refused(fami
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     of = {(5, 6, 7): ([9, 2], [8, 30, 31, 2]), (5,): ([9, 9, 9], [2])}
     rollouts = [Rollout(list(prompt), c, True) for prompt, some in of.items() for c in some]
-    assert shared_prefix.serves(model, rollouts) == shared
+    assert shared_prefix.supports(model, rollouts) == shared
     with torch.no_grad():
         found = grpo.token_logprobs(model, rollouts, 1.0)[0]
         for row, r in zip(found, rollouts):  # each alone, by the model as transformers has it

@@ -267,7 +267,7 @@ def test_ragged_rows_of_any_family_have_the_log_probabilities_of_each_row_alone(
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     of = {(5, 6, 7, 8, 9, 10): ([9, 2], [8, 30, 31, 2]), (5,): ([9, 9, 9], [2])}
     rollouts = [Rollout(list(prompt), c, True) for prompt, some in of.items() for c in some]
-    assert shared_prefix.serves(model, rollouts) == shared
+    assert shared_prefix.supports(model, rollouts) == shared
     with torch.no_grad():
         hidden, head = grpo.hidden_states, model.get_output_embeddings()
         found = grpo.token_logprobs(model, rollouts, 1.0)[0]

@@ -277,7 +277,7 @@ def test_the_guards_decide_what_is_usable_and_what_r_valid_is(text):
         left = curate.refuse_flawed([c], cfg)
         c.p = 0.5
         c.sem = 1.0
-        (part,) = phases.reward_drafts(cfg, [draft], [c])
+        (part,) = phases.reward_drafts(cfg, [draft], [c], [1])
         assert (part.valid, bool(left)) == wanted, c.reason
         assert part.diff == float(bool(left))
 
@@ -304,7 +304,8 @@ def test_near_duplicates_of_a_batch_share_unless_the_guards_are_off(setting, tot
     candidates = [curate.candidate(str(i), SPEC, draft) for i, draft in enumerate(drafts)]
     for c in curate.refuse_flawed(candidates, cfg):
         c.p, c.sem = 0.5, 0.5
-    parts = phases.reward_drafts(cfg, drafts, candidates)
+    near = guards.near_duplicates([c.task for c in candidates])
+    parts = phases.reward_drafts(cfg, drafts, candidates, near)
     assert [part.total for part in parts] == pytest.approx([total] * 8)
 
 
@@ -318,7 +319,8 @@ def test_off_is_the_papers_reward_to_the_letter(question):
     candidates = [curate.candidate(str(i), SPEC, draft) for i, draft in enumerate(drafts)]
     for c in curate.refuse_flawed(candidates, cfg):
         c.p, c.sem = 0.125, 0.25
-    for draft, part in zip(drafts, phases.reward_drafts(cfg, drafts, candidates)):
+    near = guards.near_duplicates([c.task for c in candidates])
+    for draft, part in zip(drafts, phases.reward_drafts(cfg, drafts, candidates, near)):
         parts = rewards.r_fmt(draft) + rewards.r_valid(draft)
         assert part.total == pytest.approx(parts + (0.5813 + 0.25) / 2, abs=1e-4)
 
@@ -347,11 +349,11 @@ def test_leaks_are_counted_with_either_setting_and_cost_their_pair_with_one(sett
     text = '<think>x</think><tool_call_answer>[{"name": "get_weather", "arguments": '
     leaking = text + f'{{"city": "{leaked_text()}"}}}}]</tool_call_answer>'
     batch = batches.play(Scripted(leaking), 0)
-    assert batch.metrics == {"leaks": 1.0}
+    assert batch.metrics == {"leaks": 1.0, "top_task": 1.0}
     paid = 0.0 if setting == "on" else pytest.approx(0.2 + 0.3 * 2 / 3)
     assert batch.rewards[0].acc == paid
     honest = batches.play(Scripted(text + '{"city": "Oslo"}}]</tool_call_answer>'), 0)
-    assert honest.metrics == {"leaks": 0.0}
+    assert honest.metrics == {"leaks": 0.0, "top_task": 1.0}
 
 
 def leaked_text():

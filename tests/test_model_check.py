@@ -33,7 +33,7 @@ LONGROPE = dict(
 DYNAMIC = dict(rope_type="dynamic", factor=2.0, rope_theta=10000.0)
 YARN = dict(rope_type="yarn", factor=2.0, rope_theta=10000.0, original_max_position_embeddings=8)
 MOE = dict(attention_chunk_size=8, num_local_experts=2, intermediate_size_mlp=64)
-# Name, settings, prompts, new tokens, and whether each way serves it: hand, hf, update.
+# Name, settings, prompts, new tokens, and whether each way supports it: hand, hf, update.
 NEAR, FAR = [[5, 6, 7], [8]], [[5, 6, 7, 8, 9, 10, 11, 12], [8, 9]]
 BATCHED = [
     ("Phi3", dict(rope_parameters=LONGROPE, original_max_position_embeddings=12), NEAR, 6, "yyy"),

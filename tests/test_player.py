@@ -173,13 +173,6 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, c
         loading.load_model(str(folder))
 
 
-def test_parameters_are_counted_once():
-    p = Player("tiny")
-    assert p.num_parameters == sum(
-        x.numel() for x in load_file(ROOT / "tiny/model.safetensors").values()
-    )
-
-
 @pytest.mark.parametrize("template", ["{% if %}", {"tool_use": "x", "rag": "y"}, "{{ 1 + 'a' }}"])
 def test_a_broken_chat_template_is_said_when_the_model_is_loaded(tmp_path, template):
     p = Player("tiny")

@@ -36,6 +36,7 @@ def test_healthy_numbers_raise_no_alarm():
         ("usable", 0.019, "usable 0.019 is below 0.02: hardly any task is usable: name a larger"),
         ("copies", 0.21, "copies 0.21 is above 0.2: the Generator copies its example"),
         ("zero_advantage_groups", 0.76, "0.76 is above 0.75: most groups teach nothing: raise"),
+        ("top_task", 0.06, "one task fills more than 5 % of the phase: raise --candidates"),
         ("truncated", 0.21, "completions hit the limit: raise --max-new-tokens"),
         ("skipped", 0.2, "a step had no finite gradient and was left out: lower --lr"),
         ("kl", 1.1, "the policy is far from the phase's start"),

@@ -242,8 +242,8 @@ def test_slots_are_seldom_idle_when_answers_have_realistic_lengths():
 def test_a_rollout_that_is_too_large_for_memory_goes_on_with_half_the_slots(model, monkeypatch):
     params = SamplingParams(24, 1.0, ENDS, 8)
     right = sample(model, RAGGED, 4, params, uniforms(4, 24))
-    decode, done, starts = rollout.Batch.decode, [], []
-    finished, allocate = rollout.Batch.finished, rollout.Batch.allocate
+    decode, done, starts = rollout.Sampler.decode, [], []
+    finished, allocate = rollout.Sampler.finished, rollout.Sampler.allocate
 
     def short_of_memory(batch):
         if batch.room.slots > 2 and batch.clock == 12:
@@ -258,9 +258,9 @@ def test_a_rollout_that_is_too_large_for_memory_goes_on_with_half_the_slots(mode
         starts.append((batch.room.slots, len(batch.ledger.waiting)))
         allocate(batch)
 
-    monkeypatch.setattr(rollout.Batch, "decode", short_of_memory)
-    monkeypatch.setattr(rollout.Batch, "finished", watched)
-    monkeypatch.setattr(rollout.Batch, "allocate", started)
+    monkeypatch.setattr(rollout.Sampler, "decode", short_of_memory)
+    monkeypatch.setattr(rollout.Sampler, "finished", watched)
+    monkeypatch.setattr(rollout.Sampler, "allocate", started)
     assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
     assert [slots for slots, _ in starts] == [8, 4, 2]
     assert starts[1][1] == 20 - len(done[0]) < 20  # what had ended is not sampled again
@@ -271,7 +271,7 @@ def test_a_rollout_gives_up_when_one_completion_does_not_fit(model, monkeypatch)
         raise torch.OutOfMemoryError("fake")
 
     sample(model, RAGGED, 1, SamplingParams(4, 0, [2]), uniforms(1, 4))
-    monkeypatch.setattr(rollout.Batch, "allocate", too_large)
+    monkeypatch.setattr(rollout.Sampler, "allocate", too_large)
     with pytest.raises(torch.OutOfMemoryError, match="not even one"):
         sample(model, RAGGED, 1, SamplingParams(4, 0, [2]), uniforms(1, 4))
 
@@ -372,7 +372,7 @@ def test_graphs_go_with_their_model_and_on_request(captured):
 def test_kept_graphs_are_the_first_to_go_when_memory_is_short(model, captured, monkeypatch):
     params = SamplingParams(24, 1.0, ENDS, 8)
     right = sample(model, RAGGED, 4, params, uniforms(4, 24))
-    decode, sizes = rollout.Batch.decode, []
+    decode, sizes = rollout.Sampler.decode, []
 
     def short_once(batch):
         sizes.append(batch.room.slots)
@@ -380,6 +380,6 @@ def test_kept_graphs_are_the_first_to_go_when_memory_is_short(model, captured, m
             raise torch.OutOfMemoryError("fake")
         return decode(batch)
 
-    monkeypatch.setattr(rollout.Batch, "decode", short_once)
+    monkeypatch.setattr(rollout.Sampler, "decode", short_once)
     assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
     assert set(sizes) == {8}

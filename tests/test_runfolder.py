@@ -93,7 +93,7 @@ def test_finished_pieces_of_work_are_not_done_again(tmp_path):
 def test_a_line_that_cannot_be_read_is_named_by_file_and_number(tmp_path):
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')
-    with pytest.raises(UsageError, match=r"tasks\.jsonl, line 3: .* Mend or delete the line"):
+    with pytest.raises(UsageError, match=r"tasks\.jsonl, line 3: .* Fix or delete the line"):
         read_jsonl(path)
     with pytest.raises(UsageError, match=r"gone\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "gone.jsonl")

@@ -1,6 +1,7 @@
 """The loop: what the smoke run leaves, what each setting changes, and how it continues after a kill."""
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -31,7 +32,7 @@ from plumbing import distributed
 from plumbing import run as run_module
 from plumbing.player import Player
 from plumbing.run import Run
-from plumbing.runfolder import read_jsonl
+from plumbing.runfolder import read_jsonl, write_jsonl
 
 
 def log(folder, phase=None):
@@ -491,6 +492,30 @@ def test_each_step_of_the_solver_takes_its_own_slots(tmp_path):
         batches.play(player, step)
         users = [chat[-1]["content"] for chat in player.chats]
         assert [f"question {first + i}" in user for i, user in enumerate(users)] == [True, True]
+
+
+@pytest.mark.parametrize("passes, steps", [(1, 2), (1.5, 3), (9, 8)])
+def test_a_solver_phase_ends_after_its_passes_over_the_tasks(tmp_path, passes, steps):
+    tasks = [Task(str(i), "", [], []) for i in range(4)]
+    cfg = Config(solver_steps=8, solver_batch=2, passes=passes)
+    batches = SolverBatches(cfg, Run(cfg, tmp_path), 1, tasks)
+    assert batches.steps == steps and len(batches.tasks) == 2 * steps
+    assert batches.top_task == math.ceil(steps / 2) / (2 * steps)
+
+
+def test_tasks_of_earlier_iterations_come_before_the_new_ones(tmp_path):
+    for k in (1, 2):
+        tasks = [Task(f"{k}-{i}", "question", [], []).to_json() for i in range(6)]
+        write_jsonl(tmp_path / f"iter{k}" / "tasks.jsonl", tasks)
+    new = [Task(f"3-{i}", "", [], []) for i in range(4)]
+    cfg = Config(solver_steps=5, solver_batch=2, replay=1.5)
+    ids = [task.id for task in SolverBatches(cfg, Run(cfg, tmp_path), 3, new).tasks]
+    assert ids[6:] == ["3-0", "3-1", "3-2", "3-3"] and len(set(ids)) == 10
+    assert {id[0] for id in ids[:6]} == {"1", "2"} and ids[:6] != sorted(ids[:6])
+    again = SolverBatches(cfg, Run(cfg, tmp_path), 3, new)
+    assert [task.id for task in again.tasks] == ids  # as after a restart
+    first = SolverBatches(cfg, Run(cfg, tmp_path), 1, new)  # nothing is earlier
+    assert [task.id for task in first.tasks[:4]] == ["3-0", "3-1", "3-2", "3-3"]
 
 
 # -- what can go wrong ----------------------------------------------------------------------------

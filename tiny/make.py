@@ -218,6 +218,13 @@ def heldout_tasks(name: str, count: int, seed: int) -> list[Task]:
     return [world.task(generator.sample_spec(world.rng), f"{name}-{i}") for i in range(count)]
 
 
+def training_tasks(count: int, seed: int) -> list[Task]:
+    """Return clean tasks from the training side, as hard as the held-out ones."""
+    world = World(random.Random(seed), heldout=False, weights=HARD)
+    specs = generator.sample_specs(seed, count)
+    return [world.task(spec, f"clean-{i}") for i, spec in enumerate(specs)]
+
+
 # ------------------------------------------------------------------------------ the text
 def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call]:
     """Return the calls as both players are used to give them."""
@@ -353,7 +360,7 @@ def write(rng: random.Random, noise: float, habit: float) -> Exchange:
 
 # ------------------------------------------------------------------------------ the tokenizer
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE; words may hold the blank before them, capitals and digits never."""
+    """Return a byte-level BPE; words may hold the space before them, capitals and digits never."""
     pattern = Regex(r"[ _]?[a-z]+|[A-Z][a-z]?|[0-9]{1,2}|\s|[^A-Za-z0-9\s]")
     split = pre_tokenizers.Split(pattern, "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
