@@ -7,11 +7,11 @@ Our decisions:
   1. `required` counts beside `parameters` and inside; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
   3. [[f, g]] is [f, g]; the released code reads [f], so g escapes the price of a surplus call.
-  4. "arguments" that are missing, null, empty or [] mean a call without arguments, also if they
-     are text; the released code reads one argument of that name.
+  4. "arguments" that are missing, null, empty or [] mean a call without arguments, even
+     written as text; the released code reads one argument of that name.
   5. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
   6. A tag in the thinking, in another block or in a string of a value opens and closes nothing;
-     the released code looks at no more than the tags themselves.
+     the released code looks at the tags only.
 
 One raw example, the text inside <tool_call_answer>:
 
@@ -28,17 +28,17 @@ from typing import Any
 
 from errors import Malformed
 
-MAX_CHARS = 10_000  # of a value; a menu of 8 long-winded tools has about 6,000 characters
+MAX_CHARS = 10_000  # of a value; a menu of 8 tools with long descriptions has about 6,000
 MAX_DEPTH = 200  # open brackets, as in Python; the parsers below recurse once per bracket
 UNOPENED = "unopened"  # names thinking whose opening tag is in the prompt
-# A list or an object, perhaps fenced, up to the first "<" outside its strings.  No backslash is
-# outside a string: else the match could run on from each tag, in quadratic time.
+# A list or an object, perhaps fenced, up to the first "<" outside its strings.  A backslash outside
+# a string ends the match; otherwise the search could take quadratic time.
 VALUE = re.compile(
     r"""\s*(?:```(?:json)?\s*)?[\[{][^"'<\\]*"""
     r"""(?:(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')[^"'<\\]*)*""",
     re.DOTALL | re.IGNORECASE,
 )
-# A string that never ends is taken whole too: else the search would restart at each quote.
+# A string that never ends is matched, too; otherwise the search would restart at each quote.
 STRING_OR_WORD = re.compile(r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\b(?:True|False|None)\b', re.DOTALL)
 UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 
@@ -101,36 +101,36 @@ class Tool:
 
 
 def to_tools(value: Any) -> list[Tool]:
-    """Read a menu from a parsed value.  Raises `Malformed`; one bad tool spoils the menu."""
+    """Read a menu from a parsed value.  Raises `Malformed` even if only one tool is bad."""
     if not isinstance(value, list) or not value:
         raise Malformed("the menu is not a list of tools")
     return [Tool.from_json(item) for item in value]
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the texts in a list; nothing if it is no list."""
+    """Return the texts in a list; an empty list if it is not a list."""
     if not isinstance(value, list):
         return []
     return [item for item in value if isinstance(item, str)]
 
 
 def _arguments(schema: dict) -> dict[str, Any]:
-    """Return argument -> schema, from that very form or from a JSON Schema of an object."""
+    """Return argument -> schema, from a dict of that form or from a JSON Schema of an object."""
     inner = schema.get("properties")
     if isinstance(inner, dict):
-        # Without the type it may be an argument that is called properties.
+        # Without a type, "properties" may be the name of an argument.
         if _is_object(schema) or all(isinstance(value, dict) for value in inner.values()):
             return inner
     if _is_object(schema):  # without properties: arguments may be beside the keywords
         schemas = {name: value for name, value in schema.items() if isinstance(value, dict)}
         return {name: value for name, value in schemas.items() if name not in KEYWORDS}
-    if isinstance(schema.get("required"), list):  # a list is no schema of an argument
+    if isinstance(schema.get("required"), list):  # a list is not an argument's schema
         return {name: value for name, value in schema.items() if name != "required"}
     return schema
 
 
 def _is_object(schema: dict) -> bool:
-    """Whether this is a JSON Schema of an object, by what no schema of an argument looks like."""
+    """Return whether this is a JSON Schema of an object rather than a dict of arguments."""
     kind = schema.get("type")
     kinds = kind if isinstance(kind, list) else [kind]
     if "object" in kinds or "OBJECT" in kinds:
@@ -248,7 +248,7 @@ def parse_value(text: str, python: bool = True) -> Any:
 
 
 def check_size(text: str) -> None:
-    """Raise `Malformed` for text that no parser should be given."""
+    """Raise `Malformed` for text that is too long or nested too deeply for the parsers."""
     if len(text) > MAX_CHARS:
         raise Malformed("too long")
     depth = 0
@@ -261,7 +261,7 @@ def check_size(text: str) -> None:
 def syntax_tree(text: str) -> ast.expr:
     """Return the syntax tree of a Python expression; evaluate nothing.  Raises UNREADABLE."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a "\d" that a model wrote concerns nobody here
+        warnings.simplefilter("ignore")  # a model's "\d" is not our mistake
         return ast.parse(text, mode="eval").body
 
 
@@ -306,7 +306,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def _valid_text(text: str) -> str:
-    """Join each pair of surrogates, which JSON writes for one character; refuse a single one."""
+    """Join each pair of surrogates, JSON's spelling of one character; refuse a lone one."""
     if not re.search("[\ud800-\udfff]", text):
         return text
     try:
@@ -318,9 +318,9 @@ def _valid_text(text: str) -> str:
 def to_calls(value: Any, strict: bool = False) -> list[Call]:
     """Return every call in a parsed value.
 
-    A Solver's answer is read leniently: items that are no call are skipped, names are trimmed,
-    and lists in the list are opened.  A Generator's answer is read with `strict`: one bad item
-    spoils the list, and names are kept as they are.  Raises `Malformed` in the latter case.
+    A Solver's answer is read leniently: items that are not calls are skipped, names are trimmed,
+    and lists in the list are flattened.  A Generator's answer is read with `strict`: one bad item,
+    or no call, raises `Malformed`, and names are kept as they are.
 
     >>> to_calls([{"name": "f", "arguments": {"x": 1}}, 42, {"tool_name": "g", "y": 2}])
     [Call(name='f', arguments={'x': 1}), Call(name='g', arguments={'y': 2})]
@@ -338,7 +338,7 @@ def to_calls(value: Any, strict: bool = False) -> list[Call]:
 
 
 def _flat(items: list) -> list:
-    """Open the lists in a list, one level deep."""
+    """Flatten the lists in a list, one level deep."""
     flat = []
     for item in items:
         flat += item if isinstance(item, list) else [item]
@@ -346,7 +346,7 @@ def _flat(items: list) -> list:
 
 
 def _to_call(item: dict, strict: bool) -> Call | None:
-    """Return one call, or None; its arguments are an object, or are beside the name."""
+    """Return the call in an item, or None; its arguments may stand beside its name."""
     wrapped = item.get("function")  # OpenAI's form
     if isinstance(wrapped, dict) and _name(wrapped):
         bare = "arguments" not in wrapped and not _name(item)
@@ -384,7 +384,7 @@ def _given(item: dict) -> dict | None:
 
 
 def canonical(call: Call) -> str:
-    """Return one text for all spellings of a call.
+    """Return the same text for all spellings of a call.
 
     >>> canonical(Call("f", {"b": 2.0, "a": True}))
     '["f", {"a": true, "b": 2}]'

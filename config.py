@@ -21,13 +21,13 @@ GROUPS = (RUN, GENERATOR, CURATION, SOLVER, GRPO, MACHINE, ABLATIONS)
 
 
 def option(default: Any, group: str, help: str, paper: str = "", choices: str = "") -> Any:
-    """A field with its heading, its meaning, the paper's value and the allowed choices."""
+    """Return a field with its heading, its meaning, the paper's value and the allowed choices."""
     metadata = {"group": group, "help": help, "paper": paper, "choices": choices.split()}
     return field(default=default, metadata=metadata)
 
 
 def constant(default: Any, help: str, paper: str = "") -> Any:
-    """A field that no option changes; `tiny` may have a value of its own."""
+    """Return a field without an option; `tiny` may override it."""
     return option(default, "", help, paper)
 
 
@@ -59,7 +59,7 @@ class Config:
 
     solver_steps: int = option(50, SOLVER, "maximum number of GRPO steps", "50, Sec. 4")
     solver_batch: int = option(32, SOLVER, "tasks per step", "32 / G, Table 4")
-    replay: float = option(0.0, SOLVER, "tasks of earlier iterations for each new one")
+    replay: float = option(0.0, SOLVER, "earlier tasks to train on again, per new task")
     answer_tokens: int = option(256, SOLVER, "maximum new tokens of an answer")
     solver_prompt: str = option("bank", SOLVER, "prompt: bank, placeholders, or a file")
 
@@ -98,7 +98,7 @@ class Config:
         0.6, "share of large menus among one-call specs", "0.6, Sec. 3.2"
     )
     passes: float = constant(6.0, "maximum passes over the tasks of a Solver phase")
-    eval_tasks: int = constant(100, "held-out tasks of each file that are evaluated")
+    eval_tasks: int = constant(100, "held-out tasks evaluated per benchmark")
     save_every: int = constant(10, "steps between two checkpoints of an unfinished phase")
 
 

@@ -10,10 +10,11 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   2. A spec is graded: any menu of 2 to 12 tools and 1 to 3 calls is usable, and `obedience`
      scales the reward.  `--spec gate` drops every other size, `--spec free` ignores the size, as
      the release does.
-  3. p counts answers that equal the whole gold answer; the released code compares tool names.
-  4. Difficulty is that same p, not a word of a judge: easy p > .75, hard p < .25, else medium.
+  3. p is the share of answers that equal the whole gold answer; the released code compares tool
+     names only.
+  4. Difficulty is that same p, not a judge's verdict: easy p > .75, hard p < .25, otherwise medium.
   5. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:
-     where medium and hard tasks are few, the set is smaller, not filled up with easy ones.
+     where medium and hard tasks are few, the set is smaller, and a fifth of it at most is easy.
   6. The Solver is trained on the selection in its order, from easy to hard.
 
 Each step writes its reason into the candidates that it drops, so every candidate ends with exactly
@@ -59,7 +60,7 @@ class Candidate:
 
 
 def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
-    """Make a candidate of what could be read; the first thing that could not is its reason."""
+    """Make a candidate from a draft; the first thing that could not be read is its reason."""
     reason = draft.reasons[0] if draft.reasons else None
     return Candidate(id, spec, draft.task(id, spec.domain), reason)
 
@@ -75,10 +76,10 @@ def structural_reason(task: Task, spec: Spec, cfg: Config) -> str | None:
 
 
 def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
-    sizes = MENU_SIZES
-    counts = CALL_COUNTS
     if rule == "free":
         return None
+    sizes = MENU_SIZES
+    counts = CALL_COUNTS
     if rule == "gate":
         sizes = [spec.menu_size]
         counts = [spec.calls]
@@ -134,7 +135,10 @@ def obedience(task: Task, spec: Spec, cfg: Config) -> float:
 
 
 def signature(task: Task) -> str:
-    """Return what repeats share: question, menu and calls, without case, spaces and digits."""
+    """Return the key that duplicates share: question, names of tools, calls and arguments.
+
+    Case, digits, quotes and the number of spaces do not count.
+    """
     menu = sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)
     text = json.dumps([task.question, menu, calls], ensure_ascii=False)
@@ -144,7 +148,7 @@ def signature(task: Task) -> str:
 
 
 def refuse_flawed(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
-    """Give a reason to every unusable candidate; return the others."""
+    """Give a reason to every unusable candidate; return the usable ones."""
     for c in candidates:
         if c.reason is None:
             c.reason = structural_reason(c.task, c.spec, cfg)  # Sec. 3.3
@@ -152,7 +156,7 @@ def refuse_flawed(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
 
 
 def check(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
-    """Give a reason to every unusable or repeated candidate; return the others, by id."""
+    """Give a reason to every unusable or repeated candidate; return the rest in order of id."""
     seen = set()
     usable = []
     for c in sorted(refuse_flawed(candidates, cfg), key=lambda c: c.id):
@@ -204,14 +208,31 @@ def split_quota(total: int, available: dict[str, int]) -> dict[str, int]:
     return quota
 
 
+def quotas(available: dict[str, int], size: int) -> dict[str, int]:
+    """Return how many tasks of each bucket to keep, at most its share of `size`.
+
+    The easy ones are also at most their share of what is kept, unless there are no others.
+
+    >>> quotas({"easy": 90, "medium": 30, "hard": 6}, size=240)
+    {'easy': 9, 'medium': 30, 'hard': 6}
+    """
+    quota = {name: min(available[name], int(share * size)) for name, share in MIX.items()}
+    others = quota["medium"] + quota["hard"]
+    if others:
+        most = others * MIX["easy"] / (1 - MIX["easy"])
+        quota["easy"] = min(quota["easy"], int(most))
+    return quota
+
+
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """Return at most `size` candidates, by mix and by equal domain quotas, from easy to hard."""
     kept = []
     in_order = sorted(candidates, key=lambda c: c.id)
-    for name, share in MIX.items():
+    quota = quotas(Counter(bucket(c.p) for c in candidates), size)
+    for name in MIX:
         members = [c for c in in_order if bucket(c.p) == name]
         domains = Counter(c.spec.domain for c in members)  # the first by id get the remainder
-        left = split_quota(int(share * size + 1e-9), domains)
+        left = split_quota(quota[name], domains)
         for c in members:
             if left[c.spec.domain] > 0:
                 left[c.spec.domain] -= 1

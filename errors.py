@@ -1,4 +1,4 @@
-"""Every exception that this project raises on purpose.
+"""The project's own exceptions.
 
 A message says what is wrong and what to do.  The commands print it in one line and exit: code 2
 for bad input, 3 for a phase that had nothing to learn from.

@@ -2,7 +2,7 @@
 
 Paper: Sec. 4 (AST-based accuracy).  Our decisions:
   1. Every model, base or trained, gets the one Solver prompt and decodes greedily.
-  2. Of several benchmarks each counts alike in the mean, whatever its size.
+  2. In the mean over benchmarks each has the same weight, whatever its size.
 Python's `eval` is never used.
 
 A task, one line of a JSONL file; its benchmark is `benchmark`, if given, else the file's name:
@@ -97,13 +97,13 @@ def load_tasks(path: Path) -> list[Task]:
 
 
 class TaskReader:
-    """Read tasks line by line; refuse one without an id, or with the id of an earlier one."""
+    """Read tasks line by line; refuse a task without an id or with an id seen before."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
 
     def read(self, file: Path, item: Any) -> tuple[str, dict, Task]:
-        """Return benchmark, line and task of a line; raise `Malformed` with what is wrong."""
+        """Return the benchmark, the item and the task; raise `Malformed` with what is wrong."""
         task = Task.from_json(item)
         id = read_id(item)
         if id in self.seen:
@@ -114,7 +114,7 @@ class TaskReader:
 
 
 def has_own_rule(benchmark: str, item: dict) -> bool:
-    """Whether BFCL's rule judges a line, not exact match."""
+    """Return whether BFCL's own rule judges a line, not exact match."""
     return benchmark.startswith("bfcl") or "accept" in item
 
 
@@ -178,7 +178,7 @@ def complete(
 ) -> Iterator[tuple[str, str]]:
     """Yield id and completion of each task that is not `done`, batch by batch.
 
-    A batch does not depend on what is done, so an interrupted one gets the same answers again.
+    Batches do not depend on what is done, so an interrupted command gets the same answers again.
     """
     chats = [solver.prompt(task, template) for task in tasks]
     left = {task.id for task in tasks}.difference(done)
@@ -197,9 +197,9 @@ def complete(
 
 
 def plan_batches(player: Player, chats: list[Chat], max_new_tokens: int) -> Iterator[list[int]]:
-    """Yield the indices of the chats that fit one batch, the longest first.
+    """Yield the indices of the chats of each batch, the longest first.
 
-    Too little memory shows at once that way.
+    So a lack of memory shows at once.
     """
     budget = BATCH_TOKENS[player.model.device.type]
     order = sorted(range(len(chats)), key=lambda i: -len(chats[i][-1]["content"]))
@@ -223,16 +223,16 @@ def evaluate(a: argparse.Namespace) -> None:
     verdicts = []
     for name, player in zip(names, players):
         print(f"{name}, greedy, at most {a.max_new_tokens} new tokens")
-        rights = []
+        results = []  # benchmark by benchmark, whether each answer is right
         for benchmark, tasks in benchmarks.items():
             title = f"{name} on {benchmark}"
             right = grade(player, tasks, template, a.max_new_tokens, title)
             print(f"  {benchmark}: {describe(right)}")
-            rights.append(right)
-        if len(rights) > 1:
-            mean, low, high = macro_mean(rights)
-            print(f"  mean of {len(rights)}: {percent(mean)} %  {interval(low, high)}")
-        verdicts.append(rights)
+            results.append(right)
+        if len(results) > 1:
+            mean, low, high = macro_mean(results)
+            print(f"  mean of {len(results)}: {percent(mean)} %  {interval(low, high)}")
+        verdicts.append(results)
     if a.compare:
         pairs = list(zip(verdicts[1], verdicts[0]))
         mean, low, high = macro_difference(pairs)
@@ -240,7 +240,7 @@ def evaluate(a: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("eval.py", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", required=True, help="folder or hub name")

@@ -1,13 +1,13 @@
 """The bank of examples: what a prompt shows instead of placeholders.
 
-A small model copies the form of an example, and often the example.  So the bank has many
-domains, none of which is in `generator.DOMAINS`.  Each spec draws its examples from its own seed:
-domain, request and order of the menu.  They have the context, the menu size and the number of
-calls that the spec asks for.  More than half of the tools have optional arguments, and
-most requests leave some of them out.
+A small model copies the form of an example, and often the example itself.  So the bank has many
+domains, none of which is in `generator.DOMAINS`.  A seed in the spec decides domain, request and
+order of the menu of each example.  Examples have the context, the menu size and the number of calls
+that the spec asks for.  More than half of the tools have optional arguments, and most requests
+leave some of them out.
 
 One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars
-separate the values of an enumeration, `|` between two turns ends a line of a dialogue:
+separate the values of an enumeration, and ` | ` separates the turns of a dialogue:
 
     find_book(title: string, branch: string, large_print?: boolean) Look for a book in a branch.
     Q: Does the Harbour branch have The Little Prince?
@@ -81,7 +81,7 @@ def draw(
 
 
 def leaves_optional_out(calls: Sequence[Call], menu: list[Tool]) -> bool:
-    """Whether a call leaves out an optional argument of its tool."""
+    """Return whether a call leaves out an argument of its tool."""
     given = {call.name: call.arguments.keys() for call in calls}
     return any(tool.parameters.keys() - given[tool.name] for tool in menu if tool.name in given)
 

@@ -5,7 +5,7 @@ Our decisions:
   1. A task is kept as data and re-serialised for the Solver, so every menu has one format.
   2. The prompt shows examples of the spec's own size as earlier turns of the chat, drawn anew for
      each spec from a bank of other domains (examples.py).  `--generator-prompt placeholders` shows
-     the form instead, as the release does; any other text comes in by file (template.py).
+     the form instead, as the release does; any other prompt is read from a file (template.py).
   3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
      request leaves out.
   4. Of two tools with one name the later one counts, as in the released code.
@@ -41,11 +41,11 @@ from errors import Malformed
 from examples import Example
 from template import Chat, Template, read_template
 
-DOMAINS = str.split("""finance healthcare productivity retail_ecommerce scheduling database
+DOMAINS = """finance healthcare productivity retail_ecommerce scheduling database
 cloud_infrastructure system programming geolocation logistics communication iot cybersecurity
 insurance legal news weather sports entertainment education real_estate food_ordering translation
 utilities government memory_management web_search social_media math vehicle_control
-travel""")  # Sec. 3.2
+travel""".split()  # Sec. 3.2
 SHOTS = 4  # examples in a prompt
 P_MULTI_TURN = 0.1  # Sec. 3.2
 P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn spec always has one call
@@ -168,7 +168,7 @@ class Draft:
     tools: list[Tool] | None
     calls: list[Call] | None
     reasons: list[str] = field(default_factory=list)
-    placeholder: bool = False  # the question is no question: all of R_G is 0
+    placeholder: bool = False  # the question is a placeholder: R_G is 0
 
     @property
     def question(self) -> str:
@@ -196,7 +196,7 @@ def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
 
 
 def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
-    """Return the same `count` specs for the same seed, each with an example of its own."""
+    """Return the same `count` specs for the same seed, each with a seed for its own examples."""
     rng = random.Random(seed)
     specs = []
     for i in range(count):
@@ -207,7 +207,7 @@ def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> l
 
 
 def examples_of(spec: Spec) -> list[Example]:
-    """Return the examples that the prompt for this spec shows, each of another domain."""
+    """Return the examples that the prompt for this spec shows, each from a different domain."""
     shown: dict[str, Example] = {}
     seed = spec.example_seed
     while len(shown) < SHOTS:
@@ -246,12 +246,12 @@ def as_turn(example: Example) -> Chat:
 
 
 def template_of(name: str) -> Template:
-    """Return the template of this name, or the one in the file of this name."""
+    """Return the template with this name, or read it from the file with this name."""
     return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
 
 
 def show(example: Example) -> str:
-    """Write an example below a line with its spec, as a prompt's file shows it.
+    """Write an example below a line with its spec: what {example} becomes in a prompt file.
 
     >>> show(examples.draw(0, 2, 1)).split("\\n")[:3]
     ['observatory, single_turn, 2 tools, 1 call:', '<think>', 'Tool 1: sky_forecast(night)']
@@ -291,7 +291,7 @@ def plan(tools: list[Tool], calls: list[Call]) -> str:
 
 
 def outline(tool: Tool) -> str:
-    """Write a tool in short.
+    """Write a tool's name and arguments on one line, optional ones with a question mark.
 
     >>> outline(Tool("find_book", "", {"title": {}, "branch": {}}, ("title",)))
     'find_book(title, branch?)'
@@ -301,7 +301,7 @@ def outline(tool: Tool) -> str:
 
 
 def is_placeholder(question: str, prompt_text: str) -> bool:
-    """Whether a question is empty, nearly so, or a piece of the prompt."""
+    """Return whether a question is very short, a piece of the prompt, or has words of its form."""
     text = question.strip().lower()
     if len(text) < 8 or text in prompt_text.lower():
         return True

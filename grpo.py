@@ -18,8 +18,8 @@ clipped, and the gradient of the ratio is that of log pi.  Our decisions:
   3. A group whose rewards are all equal has advantage 0.  Without a KL its rows are skipped, but
      they still count in the mean.
 
-Shapes: N prompts, G completions per prompt, R rows, C completion width, M completion tokens,
-E hidden size, V vocabulary.
+Shapes: N prompts, G completions per prompt, R rows, W row width (prompt and completion),
+C completion width, M completion tokens, E hidden size, V vocabulary.
 
     >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
     tensor([[-0.5000,  0.5000]])
@@ -44,22 +44,22 @@ CLIP = 0.2  # the ratio is clipped to 1 - CLIP and 1 + CLIP
 
 
 def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
-    """Return group-normalised advantages, (N, G) -> (N, G).
+    """Return the rewards minus the mean of their group, scaled, (N, G) -> (N, G).
 
     `scale` selects the divisor: the standard deviation of the group, of the batch, or "none".  A
     completion without a reward (NaN) is excluded from mean and deviation and has advantage 0.
     """
-    rewards = rewards.double()  # in float32 the mean of eight times 1.9 is not 1.9
+    rewards = rewards.double()  # in float32 the mean of eight rewards of 1.9 is not 1.9
     scored = ~rewards.isnan()
     mean = rewards.nanmean(1, keepdim=True)  # (N, 1)
     centred = (rewards - mean).where(scored, 0)  # (N, G)
     if scale == "group":
         squares = centred.square().sum(1, keepdim=True)
-        freedom = (scored.sum(1, keepdim=True) - 1).clamp(min=1)
-        std = (squares / freedom).sqrt()  # (N, 1)
+        count = scored.sum(1, keepdim=True)
+        std = (squares / (count - 1).clamp(min=1)).sqrt()  # (N, 1), n - 1 as in torch.std
         A = centred / (std + EPS)  # GRPO
     elif scale == "batch":
-        std = rewards[scored].std() if scored.sum() > 1 else 0.0  # one has no deviation
+        std = rewards[scored].std() if scored.sum() > 1 else 0.0  # a single reward has no deviation
         A = centred / (std + EPS)
     elif scale == "none":
         A = centred
@@ -92,9 +92,9 @@ def hidden_states(model: PreTrainedModel, rollouts: list[Rollout]) -> Tensor:
     Padding is on the right: attention is causal, so no real token reads it and no mask is needed.
     """
     ids, _ = right_pad([r.prompt + r.completion for r in rollouts], model.device)
-    out = model.base_model(input_ids=ids, use_cache=False)  # (R, P + C, E)
+    out = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # (R, W, E)
     hidden = []
-    for row, r in zip(out.last_hidden_state, rollouts):
+    for row, r in zip(out, rollouts):
         first = len(r.prompt) - 1  # each token predicts the one after it
         last = first + len(r.completion)
         hidden.append(row[first:last])
@@ -146,7 +146,7 @@ def reduce(per_token: Tensor, mask: Tensor, cfg: Config, rows: int, tokens: int)
     if cfg.loss == "dapo":
         return per_row.sum() / tokens  # mean of all tokens
     if cfg.loss == "dr_grpo":
-        return per_row.sum() / (rows * cfg.max_new_tokens)  # a constant
+        return per_row.sum() / (rows * cfg.max_new_tokens)  # a constant divisor
     raise ValueError(f"loss {cfg.loss!r} is not grpo, dapo or dr_grpo")
 
 
@@ -162,7 +162,7 @@ def add_gradient(
 
     The result does not depend on `micro_batch`, the number of rows per forward pass.  Returns the
     loss, and sums over the tokens that were used: kl, entropy, tokens.  Raises UnusableModel if
-    the model cannot be scored in batches.
+    a batch changes the model's log-probabilities.
     """
     tokens = sum(len(r.completion) for r in rollouts)
     used = []
@@ -171,7 +171,7 @@ def add_gradient(
             used.append((rollout, a))
     sums = {"loss": 0.0, "kl": 0.0, "entropy": 0.0, "tokens": 0.0}
     policy = training_model(model)
-    check(policy, rollouts)
+    refuse_batch_effects(policy, rollouts)
     for batch in micro_batches(model, used, micro_batch, idle=rollouts[0].prompt):
         part = [rollout for rollout, _ in batch]
         A = torch.tensor([a for _, a in batch], device=model.device)
@@ -187,21 +187,24 @@ def add_gradient(
         sums["kl"] += (kl * mask).sum()
         sums["entropy"] += entropy.sum()
         sums["tokens"] += mask.sum()
-    return {name: float(value) for name, value in sums.items()}  # a GPU waits here, once
+    return {name: float(value) for name, value in sums.items()}  # the only wait for the GPU
 
 
-def check(model: PreTrainedModel, rollouts: list[Rollout]) -> None:
-    """Raise UnusableModel if a row gets other log-probabilities in a micro-batch than alone."""
+def refuse_batch_effects(model: PreTrainedModel, rollouts: list[Rollout]) -> None:
+    """Raise UnusableModel if a micro-batch changes the log-probabilities of a row.
+
+    Sharded models are not checked.
+    """
     if distributed.is_sharded(model):
         return
 
-    def score(prompts: list[list[int]], ids: Tensor) -> Tensor:
+    def logprobs(prompts: list[list[int]], ids: Tensor) -> Tensor:
         rows = [Rollout(prompt, row, False) for prompt, row in zip(prompts, ids.tolist())]
         return token_logprobs(model, rows, 1.0)[0]
 
     text = rollouts[0].prompt
     longest = max(len(r.prompt) + len(r.completion) for r in rollouts)
-    model_check.require(model, text, longest, "the update", score)
+    model_check.require(model, text, longest, "the update", logprobs)
 
 
 def step(
@@ -248,7 +251,7 @@ def step(
 
 
 def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.optim.Optimizer:
-    """Return AdamW over these weights; all of them decay."""
+    """Return AdamW over these weights, with weight decay on all of them."""
     return torch.optim.AdamW(
         weights,
         cfg.lr,

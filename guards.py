@@ -1,13 +1,14 @@
-"""Guards against reward hacks: what a Generator or a Solver does for reward without learning.
+"""Guards against reward hacks: ways to earn reward without doing the task.
 
-Not in the paper; `--guards off` switches all of them off.  Most answer a hack that a 0.5 B model
-found within ten GRPO steps (docs/rewards.md has the scores on and off):
+Not in the paper; `--guards off` switches all of them off.  Most counter a hack that a 0.5B model
+found within ten GRPO steps (docs/rewards.md has the scores with and without them):
 
   flaw             a copy of an example in the prompt, or a question that no person would ask: the
                    task earns r_fmt only, and the Solver never sees it
-  near_duplicates  tasks of a batch that differ in their values alone share everything but r_fmt
-  leaks            a value from the prompt's example that the question does not have: its call
-                   earns nothing
+  near_duplicates  tasks of a batch that differ in little but their values: they divide all their
+                   reward but r_fmt by their number
+  leaks            a value that is in the prompt's example but not in the question: its call
+                   earns no r_acc
   BARE             a task none of whose calls passes an argument: half of r_valid
 
 One raw example, a question that names an argument as code does:
@@ -29,10 +30,10 @@ COPIES = (
     "copies the example's values",
     "copies the example's question",
 )
-COPIED = 0.2  # share of common word 4-grams above which a question is a copy
+COPIED = 0.2  # a question is a copy if it shares more than this of the word 4-grams
 ALIKE = 0.5  # Jaccard similarity of word bigrams from which two questions are near-duplicates
 BARE = 0.5  # factor of r_valid if no call has an argument
-MIN_LETTERS = 4  # shorter texts stand in an example by chance
+MIN_LETTERS = 4  # shorter texts are in an example by chance
 
 TAG = re.compile(rf"</?(?:{'|'.join(BLOCKS)})>", re.IGNORECASE)
 JSON = re.compile(r"[{\[]\s*[\"'{]|[\"']\w+[\"']\s*:")
@@ -42,7 +43,7 @@ SPEAKERS = {"user", "assistant"}
 
 
 def flaw(task: Task, *shown: Example) -> str | None:
-    """Return why a task is not the Generator's own work, or None; `shown` are the examples."""
+    """Return why a guard refuses a task, or None; `shown` are the examples of its prompt."""
     return copied(task, *shown) or no_question(task.question, task.tools)
 
 
@@ -69,7 +70,7 @@ def _copied_from(example: Example, task: Task) -> str | None:
 
 
 def _alike(question: str, shown: str) -> bool:
-    """Whether two questions share more word 4-grams than chance explains."""
+    """Return whether two questions share more than COPIED of the shorter one's word 4-grams."""
     own = _ngrams(question, 4)
     other = _ngrams(shown, 4)
     return len(own & other) > COPIED * min(len(own), len(other))
@@ -92,7 +93,7 @@ def no_question(question: str, menu: list[Tool]) -> str | None:
 
 
 def _names_identifier(question: str, name: str) -> bool:
-    """Whether a question has a name that is no word: an underscore, digit or inner capital."""
+    """Return whether a question has this name, and it has an underscore, digit or inner capital."""
     if name not in question or not re.search(r"_|\d|[a-z][A-Z]", name):
         return False
     whole_word = rf"(?<!\w){re.escape(name)}(?!\w)"
@@ -100,14 +101,14 @@ def _names_identifier(question: str, name: str) -> bool:
 
 
 def _has_fields(question: str, names: set[str]) -> bool:
-    """Whether a question has lines `name: value`: one of an argument, or two of anything."""
+    """Return whether lines are `name: value`: one with a name of the menu, or two with any name."""
     fields = {field.lower() for field in FIELD_LINE.findall(question)} - SPEAKERS
     known = {name.lower() for name in names}
     return len(fields) > 1 or bool(fields & known)
 
 
 def near_duplicates(tasks: list[Task | None]) -> list[int]:
-    """For each task of a batch, count the tasks with nearly its question, itself included.
+    """Count, for each task of a batch, the tasks with nearly its question, itself included.
 
     Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
     similarity of ALIKE or more.
@@ -124,7 +125,7 @@ def near_duplicates(tasks: list[Task | None]) -> list[int]:
 
 
 def leaks(calls: list[Call], example: Example, question: str) -> list[bool]:
-    """For each call, whether a value comes from the prompt's example instead of the question."""
+    """Return for each call whether a value comes from the prompt's example, not the question."""
     shown = [value for call in example.calls for value in call.arguments.values()]
     found = []
     for call in calls:
@@ -137,7 +138,7 @@ def leaks(calls: list[Call], example: Example, question: str) -> list[bool]:
 
 
 def valid_factor(task: Task | None, *shown: Example) -> float:
-    """Return what scales r_valid: 0 for a task with a flaw, BARE if no call has an argument."""
+    """Return the factor of r_valid: 0 for a task with a flaw, BARE if no call has an argument."""
     if task is None:
         return 1.0
     if flaw(task, *shown):
@@ -155,7 +156,7 @@ def _is_shown(value: object, shown: list, question: str) -> bool:
 
 
 def _texts(calls: list[Call]) -> set[str]:
-    """Return the longer texts among the values of some calls, in lower case."""
+    """Return the text values of MIN_LETTERS or more in these calls, in lower case."""
     texts = set()
     for call in calls:
         for value in call.arguments.values():

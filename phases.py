@@ -2,7 +2,8 @@
 
 Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the loop around it.
 
-Letters: N prompts per step, G completions per prompt, K answers per task.
+Letters: N prompts per step, G completions per prompt, K answers per task.  Our decision: --replay
+puts tasks of earlier iterations before the new ones, in random order (0 by default).
 """
 
 import math
@@ -29,11 +30,11 @@ from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
-PIECE = 512  # completions per saved chunk of an unfinished curation
+PIECE = 512  # completions per saved piece of an unfinished curation
 
 
 def check_prompts(cfg: Config) -> None:
-    """Raise UsageError if a prompt's file cannot be used, before anything is computed."""
+    """Raise UsageError if a prompt file cannot be used, before anything is computed."""
     generator.template_of(cfg.generator_prompt)
     solver.template_of(cfg.solver_prompt)
 
@@ -133,7 +134,9 @@ class GeneratorBatches(Batches):
         near = guards.near_duplicates([c.task for c in candidates])
         parts = reward_drafts(cfg, drafts, candidates, near)
         metrics = describe(candidates, usable)
-        metrics["near_duplicates"] = sum(near) / len(near)  # with the guards off, too
+        met = [curate.obedience(c.task, c.spec, cfg) for c in usable]
+        metrics["obedience"] = sum(met) / max(1, len(met))
+        metrics["near_duplicates"] = sum(near) / len(near)  # logged even with --guards off
         return Batch(rollouts, parts, metrics)
 
 
@@ -148,7 +151,7 @@ def reward_drafts(
     form = forms.get(cfg.ablation, "band")  # Table 3
     parts = []
     for draft, c, near in zip(drafts, candidates, near_duplicates):
-        known = {}
+        known = {}  # what does not keep the default of `generator_reward`
         if c.reason is None:
             known["diff"] = rewards.r_diff(c.p, cfg.num_probes, form)
             known["sem"] = c.sem
@@ -179,7 +182,8 @@ class SolverBatches(Batches):
         self.template = solver.template_of(cfg.solver_prompt)
         self.tasks = schedule(tasks, self.steps * cfg.solver_batch)
         uses = Counter(task.id for task in self.tasks)
-        self.top_task = max(uses.values(), default=0) / max(1, len(self.tasks))
+        most = max(uses.values(), default=0)
+        self.top_task = most / max(1, len(self.tasks))  # largest share of one task
 
     def play(self, player: Player, step: int) -> Batch:
         """Let the Solver answer each of N tasks G times, and reward the answers."""
@@ -213,15 +217,15 @@ def replay(cfg: Config, run: Run, k: int, new: int) -> list[Task]:
     return earlier[: round(cfg.replay * new)]
 
 
-def schedule(tasks: list[Task], places: int) -> list[Task]:
-    """Return the task of every place of a Solver phase, in the order of `tasks`.
+def schedule(tasks: list[Task], length: int) -> list[Task]:
+    """Return the sequence of `length` tasks that a Solver phase trains on, in the order given.
 
-    With more tasks than places, take evenly spread ones; with fewer, repeat the list.
+    Of more tasks, take evenly spaced ones; with fewer, repeat the list.
     """
     count = len(tasks)
-    if count > places:
-        return [tasks[i * count // places] for i in range(places)]  # Sec. 3.3
-    return [tasks[i % count] for i in range(places)]
+    if count > length:
+        return [tasks[i * count // length] for i in range(length)]  # Sec. 3.3
+    return [tasks[i % count] for i in range(length)]
 
 
 def propose(
@@ -307,7 +311,7 @@ def judge(cfg: Config, frozen: Player, candidates: list[Candidate]) -> None:
 
 
 def describe(candidates: list[Candidate], usable: list[Candidate]) -> dict[str, float]:
-    """Return the shares that show whether the Generator writes tasks or hacks, guards on or off."""
+    """Return the shares that show whether the Generator writes tasks or exploits its reward."""
     readable = [c for c in candidates if c.task]
     copies = [c for c in readable if guards.copied(c.task, *generator.examples_of(c.spec))]
     met = [c for c in readable if len(c.task.tools) == c.spec.menu_size]

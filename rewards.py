@@ -1,4 +1,4 @@
-"""The rewards of both players: pure functions; each total is stored with its components.
+"""The rewards of both players: pure functions; every component is kept and logged.
 
 Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver:
 
@@ -8,9 +8,15 @@ Paper: Sec. 3.2.1 for the Generator, Sec. 3.4 for the Solver:
 Our decisions, where the paper is silent or the released code differs from it:
   1. All gold calls are checked; the released code checks the first only.
   2. r_curr is the mean of its two parts, which fits the paper's Fig. 7.
-  3. The judge's score is the expectation over the digits 1 to 5 of one forward pass: no sampling.
+  3. The judge is the frozen Solver.  Its score is the expectation over the digits 1 to 5 of one
+     forward pass: no sampling.
   4. r_curr is multiplied by how well the task meets its spec (`curate.obedience`).
   5. A task that fails the structural check is never shown to the Solver: its r_curr is 0.
+  6. Guards (guards.py) scale r_valid, and n near-duplicates of a batch share all but r_fmt.
+
+With the last three, what runs is
+
+    R_G = r_fmt + (guards * r_valid + obedience * r_curr) / n
 
 One raw example: a task that the Solver gets right in k of 8 tries earns r_diff
 
@@ -32,7 +38,8 @@ W_TOOL, W_ARGUMENTS, W_VALUES = 0.4, 0.4, 0.2  # Eq. (2): the Generator's r_vali
 BAND_LOW, BAND_HIGH, SIGMA = 0.25, 0.75, 0.12  # Sec. 3.2.1: the Generator's r_diff
 W_TAG, W_PARSED, W_CALL = 0.3, 0.3, 0.4  # Sec. 3.4: the Solver's r_fmt
 W_NAME, W_KEYS, W_MATCH = 0.2, 0.3, 0.5  # Sec. 3.4: the Solver's r_acc of a pair of calls
-EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this for each surplus call
+EXTRA_CALL = 0.25  # Sec. 3.4: r_acc is divided by 1 + this * the number of surplus calls
+FACTORS = ("obedience", "near_duplicates")  # of R_G, not parts of it: phases.py logs them
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class GeneratorReward:
     diff: float = 0.0
     sem: float = 0.0
     obedience: float = 1.0  # how well the task meets its spec
-    near_duplicates: int = 1  # tasks of the batch with nearly this question; all but fmt is shared
+    near_duplicates: int = 1  # tasks of the batch with nearly this question; they share all but fmt
 
     @property
     def total(self) -> float:
@@ -61,7 +68,10 @@ def generator_reward(
     near_duplicates: int = 1,
     valid_factor: float = 1.0,
 ) -> GeneratorReward:
-    """Return R_G of a completion; 0 if the question is a placeholder or text from the prompt."""
+    """Return R_G of a completion; 0 if the question is a placeholder or text from the prompt.
+
+    `valid_factor` scales r_valid (guards.valid_factor).
+    """
     if draft.placeholder:  # as in the released code
         return GeneratorReward(0.0, 0.0)
     valid = valid_factor * r_valid(draft)
@@ -80,7 +90,11 @@ def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
 
 
 def r_valid(draft: Draft) -> float:
-    """Tool in the menu, required arguments given, values in the question: mean over gold calls."""
+    """Return the mean score of the gold calls.
+
+    .4 if its tool is in the menu, .4 if all required arguments are given, .2 if the question has
+    every value.
+    """
     menu = {tool.name: tool for tool in draft.tools or []}
     scores = []
     for call in draft.calls or []:
@@ -93,11 +107,11 @@ def r_valid(draft: Draft) -> float:
 
 
 def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
-    """Band-pass on the share p of K answers that are right: 1 inside, Gaussian edges, 0 at p = 0.
+    """Return the band-pass of the pass rate p of K answers: 1 inside, Gaussian edges, 0 at p = 0.
 
     Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
     """
-    edge = min(max(p, BAND_LOW), BAND_HIGH)
+    edge = min(max(p, BAND_LOW), BAND_HIGH)  # the point of the band nearest to p
     if form == "none" or p < 1 / K:
         return 0.0
     if form == "cliff":
@@ -131,10 +145,10 @@ def solver_reward(
 ) -> SolverReward:
     """Return R_S of an answer.  Without a <think> block r_acc is 0, as in the released code.
 
-    `leaks` marks the calls that earn nothing (guards.leaks).
+    `leaks` marks the calls that earn no r_acc (guards.leaks).
     """
-    some = len(answer.calls) > 0
-    fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * some  # Sec. 3.4
+    has_call = len(answer.calls) > 0
+    fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * has_call  # Sec. 3.4
     acc = r_acc(answer.calls, gold, leaks) if answer.think else 0.0
     return SolverReward(fmt, acc)
 
@@ -142,7 +156,7 @@ def solver_reward(
 def r_acc(predicted: list[Call], gold: list[Call], leaks: list[bool] | None = None) -> float:
     """Match each gold call with its best unused prediction; return the mean of the pair scores.
 
-    Surplus calls divide the result.
+    The result is divided by 1 + EXTRA_CALL * the number of surplus calls.
     """
     if not gold:
         return 0.0
@@ -160,7 +174,7 @@ def r_acc(predicted: list[Call], gold: list[Call], leaks: list[bool] | None = No
 
 
 def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
-    """.2 name + .3 F1 of argument names + .5 share of equal values among the common names."""
+    """Return .2 name + .3 F1 of argument names + .5 share of equal values among common names."""
     common = predicted.arguments.keys() & gold.arguments.keys()
     total = len(predicted.arguments) + len(gold.arguments)
     if total == 0:
@@ -175,9 +189,10 @@ def pair_score(predicted: Call, gold: Call) -> float:  # Sec. 3.4
 
 
 def means(parts: list) -> dict[str, float]:
-    """Return the mean of each named part of some rewards."""
+    """Return the mean of each component over the rewards of a batch."""
     result = {}
     for field in fields(parts[0]):
-        values = [getattr(part, field.name) for part in parts]
-        result[field.name] = sum(values) / len(values)
+        if field.name not in FACTORS:
+            values = [getattr(part, field.name) for part in parts]
+            result[field.name] = sum(values) / len(values)
     return result

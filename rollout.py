@@ -10,10 +10,11 @@ top-k, no top-p, and the end token is part of the completion.
     decode    S slots advance by one token; each attends to its prompt's keys (stored once per
               group) and to its own (a buffer that is allocated once)
     refill    a completion that ends gives its slot to the next one that waits
-    shrink    when none waits, empty slots leave once a quarter of all is empty
+    shrink    when none waits, empty slots are dropped once a quarter of all slots is empty
 
-The model's own forward pass is used; only its attention function is exchanged, through the
-interface that transformers has for that (plumbing/group_cache.py).  Randomness is passed in as
+The model's own forward pass is used, with another attention function, through the interface that
+transformers has for that (plumbing/group_cache.py).  Llama, Qwen2, Qwen3 and Mistral decode with a
+fused step of our own instead (plumbing/decode.py).  Randomness is passed in as
 `uniforms` (N, G, T), one number in [0, 1) per token, so ids do not depend on who shares the batch.
 
 Letters in shapes: N prompts, G completions per prompt, S slots, P prompt width, T new tokens, V
@@ -23,6 +24,7 @@ vocabulary.  Completions are numbered prompt-major: number c is completion c % G
     [7, 2]
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,9 +64,9 @@ class Rollout:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to sample: T, the temperature (0: greedy), the end ids, and S.
+    """How to sample: T new tokens, the temperature (0: greedy), the end ids, and S slots (`rows`).
 
-    `rows` is the number of completions sampled at once; "auto" takes what fits (plumbing/slots.py).
+    `rows` completions are sampled at once; "auto" takes what fits (plumbing/slots.py).
     """
 
     max_new_tokens: int
@@ -101,7 +103,7 @@ def sample_hf(
     Supports every model of transformers that gives a row in a padded batch the logits that it has
     alone; raises UnusableModel for others (plumbing/model_check.py).  uniforms (N, G, T).
     """
-    check(model, prompts, params, "hf", _generate)
+    refuse_batch_effects(model, prompts, params, "hf", _generate)
     training = model.training
     model.eval()
     rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
@@ -117,15 +119,15 @@ def sample_hf(
     return rollouts
 
 
-def _generate(model, prompts, group, params, uniforms, choose=pick) -> list[Rollout]:
-    """Sample one batch with `generate`, which is made to take our choice at every token."""
+def _generate(model, prompts, group, params, uniforms, picker=pick) -> list[Rollout]:
+    """Sample one batch with `generate`, whose logits are replaced by our choice at every token."""
     repeated = [prompt for prompt in prompts for _ in range(group)]
     ids, mask, _ = left_pad(repeated, model.device)  # (R, P)
     uniforms = uniforms.flatten(0, 1).to(model.device)  # (R, T)
     width = ids.shape[1]
 
     def only_ours(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        token = choose(logits, params.temperature, uniforms[:, so_far.shape[1] - width])
+        token = picker(logits, params.temperature, uniforms[:, so_far.shape[1] - width])
         return torch.full_like(logits, -torch.inf).scatter(1, token[:, None], 0.0)
 
     out = model.generate(
@@ -164,10 +166,10 @@ def sample(
 ) -> list[Rollout]:
     """Sample `group` completions of each prompt by hand, prompt-major.  uniforms (N, G, T).
 
-    Short of memory, it halves the slots and goes on with the completions that are not done.
+    If memory runs out, halve the slots and go on with the completions that are not done.
     Raises UnusableModel if some layer is not plain attention, or logits depend on the batch.
     """
-    check(model, prompts, params, "hand", _decode_once)
+    refuse_batch_effects(model, prompts, params, "hand", _decode_once)
     rows = number_of_slots(model, prompts, group, params.max_new_tokens, params.rows)
     longest_first = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
     waiting = [n * group + g for n in longest_first for g in range(group)]
@@ -181,7 +183,7 @@ def sample(
                 rows = rows if KEPT.release() else fewer(rows)
             done |= batch.finished()
             waiting = [c for c in waiting if c not in done]
-            del batch  # its cache must be gone before the next one comes
+            del batch  # frees its cache before the next one is allocated
     return [
         as_rollout(prompts[c // group], done[c], params.eos_ids)
         for c in range(len(prompts) * group)
@@ -189,7 +191,7 @@ def sample(
 
 
 def _decode_once(model, prompts, group, params, uniforms, choose) -> None:
-    """Sample one batch by hand, and keep nothing for later ones."""
+    """Sample one batch by hand, without the workspaces that outlive a batch."""
     waiting = list(range(len(prompts) * group))
     nothing_kept = Workspaces(record=None)
     with rollout_mode(model):
@@ -198,14 +200,14 @@ def _decode_once(model, prompts, group, params, uniforms, choose) -> None:
         ).run()
 
 
-def check(
+def refuse_batch_effects(
     model: PreTrainedModel,
     prompts: list[list[int]],
     params: SamplingParams,
     sampler: str,
     run: Callable,
 ) -> None:
-    """Raise UnusableModel if `run` computes other logits for a batch than for each row alone."""
+    """Raise UnusableModel if the logits of `run` differ between a batch and each row alone."""
     lengths = {len(prompt) for prompt in prompts}
     if not lengths:
         return
@@ -235,7 +237,10 @@ def check(
 
 @contextmanager
 def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Eval mode and our attention, both put back.  (In train mode checkpointing drops caches.)"""
+    """Switch to eval mode and our attention, then restore both.
+
+    In train mode, checkpointing would drop the cache.
+    """
     training = model.training
     attention = model.config._attn_implementation
     if not getattr(model, "_supports_attention_backend", False):
@@ -250,7 +255,7 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
 
 
 class Sampler:
-    """S slots at work on the completions that wait; `run` returns when all are done."""
+    """Sample the waiting completions in S slots; `run` returns when all of them have ended."""
 
     def __init__(
         self,
@@ -276,7 +281,8 @@ class Sampler:
         self.ledger = Ledger(waiting, group, slots, places)
         longest = max(len(prompts[c // group]) for c in waiting)
         self.room = Size(slots, places, min(group, slots), self.rule.round_up(longest))
-        self.wave = max(1, min(-(-slots // group), PREFILL_TOKENS // longest))
+        wave = math.ceil(slots / group)  # prompts that fill all slots once
+        self.wave = max(1, min(wave, PREFILL_TOKENS // longest))  # prompts per prefill
         self.uniforms = uniforms
         self.clock = 0  # decode steps so far
         self.started = [0] * slots  # slot -> the clock when it was filled
@@ -286,12 +292,12 @@ class Sampler:
     def run(self) -> None:
         """Sample until no completion waits and none is alive."""
         self.allocate()
-        while self.look():
-            for _ in range(self.rule.look_every):
+        while self.refill():
+            for _ in range(self.rule.refill_every):
                 self.emit(self.decode())
 
     def allocate(self) -> None:
-        """Get the cache, and what the device knows of each slot."""
+        """Allocate the cache and the state of each slot on the device."""
         slots = self.room.slots
         T = self.params.max_new_tokens
         self.workspace = self.workspaces.get(self.model, self.room, T, self.device)
@@ -299,7 +305,7 @@ class Sampler:
         self.fused = fused_step(self.model)  # None for most families
         self.cache.order = None if self.fused is None else self.fused.order
         self.ends = torch.tensor(self.params.eos_ids, device=self.device)
-        # Row c is completion c; the last row takes what empty slots write.
+        # Row c belongs to completion c; empty slots write to the last row.
         self.uniforms = F.pad(self.uniforms.flatten(0, 1).to(self.device), (0, 0, 0, 1))
         self.written = torch.zeros(self.uniforms.shape, dtype=torch.long, device=self.device)
         nobody = len(self.uniforms) - 1
@@ -309,7 +315,7 @@ class Sampler:
         self.token = torch.zeros_like(self.number)  # the newest
         self.alive = torch.zeros_like(self.number, dtype=torch.bool)
 
-    def look(self) -> bool:
+    def refill(self) -> bool:
         """Free slots and fill them again; return False when there is nothing left to do."""
         before = list(self.ledger.holds)
         filled = True
@@ -362,7 +368,7 @@ class Sampler:
         lengths = [len(self.prompts[n]) for n in prompts]
         self.prompt_length[slots] = torch.tensor(lengths, device=self.device)
         self.emit(torch.stack([self.first_logits[n] for n in prompts]), slots)
-        for prompt in self.width_of.keys() - self.ledger.place_of.keys():
+        for prompt in self.width_of.keys() - self.ledger.place_of.keys():  # no longer stored
             del self.width_of[prompt], self.first_logits[prompt]
         return True
 
@@ -370,10 +376,10 @@ class Sampler:
         """Sample the next token of the completions in these slots; logits (S, V)."""
         T = self.params.max_new_tokens
         number, length = self.number[slots], self.length[slots]
-        place = length.clamp(max=T - 1)  # of an empty slot the length does not matter
-        uniforms = self.uniforms[number, place]
+        column = length.clamp(max=T - 1)  # the length of an empty slot does not matter
+        uniforms = self.uniforms[number, column]
         token = self.choose(logits, self.params.temperature, uniforms)  # (S,)
-        self.written[number, place] = token
+        self.written[number, column] = token
         self.token[slots] = token
         alive = self.alive[slots]
         length = length + alive
@@ -404,7 +410,7 @@ class Sampler:
         ).logits[:, -1]
 
     def shrink(self) -> None:
-        """Let empty slots leave, once enough of them are empty."""
+        """Drop the empty slots, once enough of them are empty."""
         live = self.ledger.live()
         slots = self.rule.slots_after(len(live), len(self.ledger.holds))
         if slots == len(self.ledger.holds):
@@ -419,7 +425,10 @@ class Sampler:
             setattr(self, name, getattr(self, name)[kept])
 
     def finished(self) -> dict[int, list[int]]:
-        """Return number -> ids, filler after the end included, of what has ended."""
+        """Return the ids of each completion that has ended, by its number.
+
+        What was written after the end token is included.
+        """
         ended = self.ledger.ended
         if not ended:
             return {}

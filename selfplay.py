@@ -3,8 +3,10 @@
 Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
 
     1. Solver frozen.     Train the Generator by GRPO: R_G = r_fmt + r_valid + (r_diff + r_sem) / 2.
+                          The Solver answers every usable task K times (p) and rates it (r_sem).
     2. Generator frozen.  Sample candidates, curate them by the Solver's answers, order them.
-    3. Train the Solver by GRPO on the curated tasks: R_S = r_fmt + r_acc.
+    3. Train the Solver by GRPO on the curated tasks, easy to hard: R_S = r_fmt + r_acc.
+       (--replay adds tasks of earlier iterations before them; `tiny` uses it.)
 
     python selfplay.py                                # the base model that ships, on a CPU
     python selfplay.py --smoke                        # every phase with minimal counts
@@ -38,7 +40,6 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
     evaluate(cfg, run, 0, solver_path)
     for k in range(1, cfg.iterations + 1):
         # Phase 1 (Sec. 3.2): train the Generator against a frozen Solver.
-        # R_G = r_fmt + r_valid + (r_diff + r_sem) / 2
         batches = GeneratorBatches(cfg, run, k, solver_path)
         generator_path = train(cfg, run, k, batches, generator_path)
         if cfg.ablation == "shared-weights":
@@ -47,8 +48,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
         # Phase 2 (Sec. 3.3): propose tasks, measure how hard they are, select a curriculum.
         tasks = curriculum(cfg, run, k, generator_path, solver_path)
 
-        # Phase 3 (Sec. 3.4): train the Solver on it, from easy to hard.
-        # R_S = r_fmt + r_acc
+        # Phase 3 (Sec. 3.4): train the Solver on them, from easy to hard.
         batches = SolverBatches(cfg, run, k, tasks)
         solver_path = train(cfg, run, k, batches, solver_path)
         if cfg.ablation == "shared-weights":
@@ -59,7 +59,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
 
 def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
     """Train one player by GRPO from a checkpoint; return the path of the new one."""
-    if batches.steps == 0:  # a frozen player
+    if batches.steps == 0:  # this player stays frozen
         return start
     out = run.checkpoint(k, batches.role)
     if not out.exists():
@@ -96,9 +96,9 @@ def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: 
         rates = [c.p for c in usable]
         run.record_curation(curate.funnel(candidates), rates, phases.describe(candidates, usable))
         if not selected:
-            change = "Lower --p-min" if usable else "Raise --candidates"
+            change = "Lower --p-min or raise --p-max" if usable else "Raise --candidates"
             raise EmptyPhase(
-                f"iteration {k} curation: of {len(candidates)} candidates none is left. "
+                f"iteration {k} curation: none of {len(candidates)} candidates is left. "
                 f"{change}, and continue with --set-changed."
             )
         run.write_lines(k, "tasks.jsonl", [c.task.to_json() for c in selected])

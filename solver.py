@@ -3,9 +3,10 @@
 Paper: Sec. 3.4 and appendix (Solver prompt), Sec. 3.2.1 (the frozen Solver as judge of a task).
 Our decisions:
   1. One prompt wherever the Solver answers; the released code has three that differ.
-  2. The prompt shows one whole example from the bank, drawn by the task.  The example leaves an
-     optional argument out, and the rules say so: else a small model fills every argument.
-  3. The last words say how to begin: else a small model stops after <think>.
+  2. The prompt shows one whole example from the bank, chosen by a hash of the question.  The
+     example leaves an optional argument out, and the rules say to do so; otherwise a small model
+     fills in every argument.
+  3. The last words say how to begin; otherwise a small model stops after <think>.
 
 One raw completion, and the command that asks a trained Solver:
 
@@ -89,7 +90,7 @@ Reply with one digit from 1 to 5.""",
 
 @dataclass(frozen=True)
 class Answer:
-    """What could be read of a completion; `reason` names why `calls` is empty, or is None."""
+    """What could be read from a completion; `reason` says why `calls` is empty, or is None."""
 
     think: bool  # a <think> block that is not empty
     tag: bool  # a <tool_call_answer> block that is not empty
@@ -111,7 +112,7 @@ def prompt(task: Task, template: Template = TEMPLATES["bank"]) -> Chat:
 
 
 def template_of(name: str) -> Template:
-    """Return the template of this name, or the one in the file of this name."""
+    """Return the template with this name, or read it from the file with this name."""
     return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
 
 
@@ -150,7 +151,7 @@ def parse(completion: str) -> Answer:
     blocks = read_blocks(completion, ("think", "tool_call_answer"), any_case=True)
     think = blocks["think"] is not None
     block = blocks["tool_call_answer"]
-    if block is None:  # as in the released code, an answer inside the thinking counts if alone
+    if block is None:  # as in the released code, the thinking may hold the only answer
         block = last_block(completion, "tool_call_answer", any_case=True)
     if block is None:
         return Answer(think, False, False, [], "no tool_call_answer")

@@ -1,9 +1,9 @@
-"""A prompt with named fields: the two that ship, or a reader's own from a file.
+"""A prompt with named fields: one of those that ship, or your own from a file.
 
     --generator-prompt mine.txt      fields {domain} {context} {menu_size} {calls} {example}
     --solver-prompt mine.txt         fields {tools} {question} {example}
 
-A line `---` separates the system message from the user message; without one all is the user
+A line `---` separates the system message from the user message; without it all text is the user
 message.  Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
 
     >>> Template("", "Domain: {domain}").fill(domain="math")
@@ -34,7 +34,7 @@ class Template:
         messages = []
         for role, text in texts.items():
             if text:
-                content = FIELD.sub(lambda field: str(fields[field[1]]), text)
+                content = FIELD.sub(lambda match: str(fields[match[1]]), text)
                 messages.append({"role": role, "content": content})
         return messages
 

@@ -3,9 +3,9 @@
 Paper: Sec. 3.2.1, the last term of Eq. (2): every value of a gold call is in the question, as
 whole words.  docs/grounding.md has a table of what is found and what is not.
 Our decisions:
-  1. Both texts become words of one spelling, lower-case and between spaces.  A value is found if
+  1. Value and question become lower-case words of one spelling between spaces.  A value is found if
      its words are in the question, one after the other.
-  2. A number is one word in whatever way it is written: 1,000.50 = 1.000,50 = 1000.5, 3e8 =
+  2. A number is one word, however it is written: 1,000.50 = 1.000,50 = 1000.5, 3e8 =
      300000000, three = 3.  So 5 is not found in "5.5", nor -5 in "5", nor 5 in "-5".
   3. Where a script has no spaces between words (Chinese, Japanese, Thai ...) or joins particles
      to them (Korean), each character is a word.
@@ -47,7 +47,7 @@ LETTER = rf"(?:[^\W_{ALONE}]|[{INDIC}])"
 EXPONENT = rf"e[+-]?[0-9]+(?!{LETTER})"
 PART = rf"[0-9]+(?:\.[0-9]+)*(?:{EXPONENT})?"
 NUMBER = rf"{PART}(?:,{PART})*"  # one number, or several that commas join
-# A bare integer before a letter, as in 5km, is a word.  A sign is no hyphen: see 5-6 and A-5.
+# A bare integer before a letter, as in 5km, is a word.  A hyphen is not a sign: see 5-6 and A-5.
 SIGNED = rf"(?<![^\W{ALONE}])(?:-|(?![0-9]+(?!{EXPONENT})[^\W\d_{ALONE}])){NUMBER}"
 WORD = rf"{LETTER}+(?:(?<=[^\W\d_])[+#]+(?!\w))?"  # C is not in C++
 TOKEN = re.compile(rf"{SIGNED}|[{ALONE}]|{WORD}")
@@ -75,7 +75,7 @@ SYMBOL = re.compile(r"\w+|[-+*/%=<>&|^~@#\\]+|[^\w\s]")
 
 
 def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
-    """Whether a value is in the question, as whole words; Booleans and null need not be.
+    """Return whether a value is in the question, as whole words; Booleans and null need not be.
 
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(-5, "5 degrees")
     (True, False, False)
@@ -91,7 +91,7 @@ def grounded(value: Any, question: str) -> bool:  # Sec. 3.2.1
             continue
         if wanted in words(question) or wanted in words(question, "joined"):
             return True
-        several = wanted.count(" ") > 2  # the value "14:30" is also in the question's "14.30"
+        several = wanted.count(" ") > 2  # two words: "14:30" is found in the question's "14.30"
         if several and wanted in words(question, "split"):
             return True
     return False
@@ -226,12 +226,12 @@ def _write_out(number: str) -> str:
 
 
 def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
-    """Compare for r_acc: "5" = 5, "5.0" = 5.0, and spaces in texts do not count.
+    """Compare for r_acc: "5" = 5, "5.0" = 5.0, and texts may differ in spacing.
 
     The pass rate p and evaluation are stricter (`ast_match.exact_match`).
     """
     kinds = {type(a), type(b)}
-    if not kinds <= {int, float, str}:  # a Boolean is no number
+    if not kinds <= {int, float, str}:  # a Boolean is not a number
         one = canonical(Call("", {"": a}))
         other = canonical(Call("", {"": b}))
         return one == other

@@ -135,7 +135,7 @@ def main() -> None:
             row = {"": name}
             for memory in GPUS:
                 row[f"{memory} GB"] = settings(m, memory, a.max_new_tokens, a.gpus)
-            rows.append(row | {"hours": f"{hours(m, a.gpus):.1f}"})
+            rows.append(row | {"hours, paper's batches": f"{hours(m, a.gpus):.1f}"})
         print(measure.table(rows))
 
 

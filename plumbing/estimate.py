@@ -24,7 +24,7 @@ def plan(cfg: Config) -> str:
         f"{cfg.model}, {cfg.iterations} iterations of",
         f"  1. Generator: {cfg.generator_steps} steps of {cfg.generator_batch} specs x {cfg.group}",
         f"  2. curation: {cfg.candidates:,} candidates, {cfg.num_probes} answers per usable task",
-        f"  3. Solver: {cfg.solver_steps} steps of {cfg.solver_batch} tasks x {cfg.group}",
+        f"  3. Solver: at most {cfg.solver_steps} steps of {cfg.solver_batch} tasks x {cfg.group}",
         f"  at most {completions:,} completions and {tokens:,} tokens per iteration",
     ]
     if cfg.p_min > 1 / cfg.num_probes:

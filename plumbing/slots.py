@@ -33,7 +33,7 @@ LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights
 class Rule:
     """What differs between devices: a CPU takes exact shapes, a CUDA graph needs few of them."""
 
-    look_every: int  # decode steps between looks at who has ended; each look stalls a GPU
+    refill_every: int  # decode steps between refills; each one makes the host wait for a GPU
     block: int  # attention widths are multiples of this
     fixed: bool  # whether shapes stay as they are, but for halving the slots
 
@@ -50,8 +50,8 @@ class Rule:
         return slots
 
 
-RULES = {"cuda": Rule(look_every=8, block=128, fixed=True)}
-EXACT = Rule(look_every=1, block=1, fixed=False)
+RULES = {"cuda": Rule(refill_every=8, block=128, fixed=True)}
+EXACT = Rule(refill_every=1, block=1, fixed=False)
 
 
 def rule_of(device: torch.device) -> Rule:

@@ -7,9 +7,11 @@ import pytest
 from conftest import ROOT
 
 import eval
-from experiments import ablations
+import grpo
+from experiments import ablations, sft
 from plumbing import cli
-from plumbing.runfolder import write_jsonl, write_whole
+from plumbing.player import Player
+from plumbing.runfolder import read_jsonl, write_jsonl, write_whole
 
 EARLIER = ROOT / "experiments" / "results" / "7b98e1b"
 
@@ -93,3 +95,34 @@ def test_an_unknown_variant_and_an_empty_folder_are_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         ablations.main(["fulll"])
     assert "no variant is called fulll" in capsys.readouterr().err
+
+
+def test_fine_tuning_makes_the_gold_completions_more_probable():
+    player = Player("tiny")
+    tasks = sft.training_tasks(8, seed=1)
+    rollouts = sft.gold_rollouts(player, tasks)
+    for rollout, task in zip(rollouts, tasks):
+        assert sft.solver.parse(player.text(rollout)).calls == task.calls
+
+    def logp():
+        logps, _, mask = grpo.token_logprobs(player.model, rollouts, 1.0)
+        return (logps.sum() / mask.sum()).item()
+
+    before = logp()
+    sft.fine_tune(player, tasks, epochs=2, seed=0)
+    assert logp() > before + 0.01
+
+
+def test_a_stopped_fine_tuning_continues(tmp_path, capsys):
+    few = tmp_path / "few.jsonl"
+    write_jsonl(few, read_jsonl(ROOT / "tiny" / "dev.jsonl")[:4])
+    out = tmp_path / "out.jsonl"
+    options = ["--tasks", "4", "8", "--epochs", "1", "--seeds", "1", "--heldout", str(few)]
+    assert sft.main([*options, "--out", str(out)]) == 0
+    lines = out.read_text().splitlines(keepends=True)
+    assert [json.loads(line)["tasks"] for line in lines] == [4, 8]
+    out.write_text(lines[0] + lines[1][:20])  # killed while it wrote
+    assert sft.main([*options, "--out", str(out)]) == 0
+    assert out.read_text() == "".join(lines)
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert table[0].split()[:3] == ["model", "tasks", "epochs"] and len(table) == 3

@@ -329,8 +329,8 @@ def test_a_question_with_two_good_answers_earns_the_full_difficulty_reward():
 def test_the_means_are_over_the_named_parts():
     some = [parts(TASK, diff=1.0), parts(TASK, diff=0.5, sem=1.0, near_duplicates=3)]
     found = rewards.means(some)
-    assert found["diff"] == 0.75 and found["sem"] == 0.5 and found["near_duplicates"] == 2
-    assert found.keys() >= {"fmt", "valid", "obedience"}
+    assert found["diff"] == 0.75 and found["sem"] == 0.5
+    assert found.keys() == {"fmt", "valid", "diff", "sem"}  # factors are no parts
 
 
 def test_two_calls_without_arguments_and_with_different_names_are_worth_8():

@@ -142,7 +142,7 @@ def test_scored_again_the_ids_have_the_log_probabilities_they_were_sampled_with(
 
 def test_whole_blocks_of_the_cache_hide_what_is_not_written_yet(model, monkeypatch):
     right = sample(model, RAGGED, 2, SamplingParams(24, 0, [2, 30, 40]), uniforms(2, 24))
-    monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(look_every=5, block=7, fixed=True))
+    monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(refill_every=5, block=7, fixed=True))
     for rows in (3, 4, 64):
         params = SamplingParams(24, 0, [2, 30, 40], rows)
         assert sample(model, RAGGED, 2, params, uniforms(2, 24)) == right
@@ -200,7 +200,7 @@ def test_next_token_logits_are_those_of_each_prompt_alone(model):
 # ------------------------------------------------------------------------- refill and memory
 
 
-@pytest.mark.parametrize("rule", [slots.EXACT, slots.Rule(look_every=5, block=7, fixed=True)])
+@pytest.mark.parametrize("rule", [slots.EXACT, slots.Rule(refill_every=5, block=7, fixed=True)])
 @pytest.mark.parametrize("rows", [1, 2, 5, 7, 11])
 def test_ids_do_not_depend_on_the_number_of_slots(model, monkeypatch, rule, rows):
     right = sample_hf(model, RAGGED * 2, 3, SamplingParams(24, 1.0, ENDS), uniforms(3, 24, 0, 10))
@@ -325,7 +325,7 @@ def captured(monkeypatch):
 
     kept = cuda_graph.Workspaces(record)
     monkeypatch.setattr(rollout, "KEPT", kept)
-    monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(look_every=5, block=8, fixed=True))
+    monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(refill_every=5, block=8, fixed=True))
     return kept
 
 

@@ -527,7 +527,7 @@ def test_nothing_left_after_curation_names_the_filter_and_goes_on_with_another_v
     options = [*four_tasks, "--generator-steps", "0", "--candidates", "24"]
     monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.875)
     code, _, err = run_here(tmp_path, *options, "--p-min", "1")
-    assert code == 3 and "of 24 candidates none is left. Lower --p-min" in err
+    assert code == 3 and "none of 24 candidates is left. Lower --p-min" in err
     monkeypatch.setattr(curate, "pass_rate", lambda answers, gold: 0.0)  # not measured again
     code, out, err = run_here(
         tmp_path, *options, "--p-min", "0.5", "--p-max", "0.9", "--set-changed"
@@ -541,7 +541,7 @@ def test_nothing_left_after_curation_names_the_filter_and_goes_on_with_another_v
 def test_no_usable_candidate_asks_for_more(tmp_path, run_here, four_tasks):
     options = [*four_tasks, "--generator-steps", "0", "--max-new-tokens", "4"]
     code, _, err = run_here(tmp_path, *options, "--candidates", "2")
-    assert code == 3 and "of 2 candidates none is left. Raise --candidates" in err
+    assert code == 3 and "none of 2 candidates is left. Raise --candidates" in err
 
 
 @pytest.mark.parametrize("beta", ["0", "0.01"])
