@@ -70,7 +70,7 @@ class Config:
     temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, GRPO, "maximum new tokens of a task", "4,096, Table 4")
 
-    device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: the fastest available")
+    device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: cuda, else cpu")
     sampler: str = option(
         "hand", MACHINE, "hand: rollout.py; hf: transformers' generate", "", "hand hf"
     )

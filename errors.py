@@ -23,3 +23,13 @@ class EmptyPhase(Exception):
 
 class Lost(ConnectionError):
     """Another process of this run has ended, so this one ends too."""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its type.
+
+    >>> first_line(ValueError())
+    'ValueError'
+    """
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:150]

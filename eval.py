@@ -34,12 +34,12 @@ from ast_match import exact_match
 from errors import Malformed, UsageError
 from generator import Task
 from plumbing.command import run_command
-from plumbing.intervals import describe, interval, macro_difference, macro_mean, percent
+from plumbing.intervals import describe, describe_mean, interval, macro_difference, percent
+from plumbing.loading import ROOT
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl
 from template import Chat, Template
 
-ROOT = Path(__file__).parent
 PREPARED = ROOT / "evals" / "data"  # written by evals/prepare.py
 PREPARE = "`python evals/prepare.py` downloads the public benchmarks"
 PAPER_IDS = re.compile("toolalpaca-real-|sealtools-.*-easy-|nexusraven-|apibank-|snips-")
@@ -230,8 +230,7 @@ def evaluate(a: argparse.Namespace) -> None:
             print(f"  {benchmark}: {describe(right)}")
             results.append(right)
         if len(results) > 1:
-            mean, low, high = macro_mean(results)
-            print(f"  mean of {len(results)}: {percent(mean)} %  {interval(low, high)}")
+            print(f"  mean of {len(results)}: {describe_mean(results)}")
         verdicts.append(results)
     if a.compare:
         pairs = list(zip(verdicts[1], verdicts[0]))
@@ -249,7 +248,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=positive, help="tasks per benchmark; default: all")
     parser.add_argument("--prompt", default="bank", help="bank, placeholders, or a file")
     parser.add_argument("--max-new-tokens", type=positive, default=256)
-    parser.add_argument("--device", default="", help="default: the fastest there is")
+    parser.add_argument("--device", default="", help="default: cuda if available, else cpu")
     a, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error(f"no option {unknown[0]}; see --help, or `python -m evals --help` for more")
@@ -260,7 +259,7 @@ def positive(text: str) -> int:
     """Read an option that is an integer of at least 1."""
     number = int(text)
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is not an integer of at least 1")
     return number
 
 

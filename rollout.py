@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 
 from errors import UnusableModel
 from plumbing import model_check
-from plumbing.cuda_graph import KEPT, Workspaces
+from plumbing.cuda_graph import WORKSPACES, Workspaces
 from plumbing.decode import fused_step
 from plumbing.group_cache import UNSERVED, Size
 from plumbing.inverse_cdf import choose
@@ -176,11 +176,13 @@ def sample(
     done: dict[int, list[int]] = {}  # number of a completion -> its ids
     with rollout_mode(model):
         while waiting:
-            batch = Sampler(model, prompts, group, params, uniforms, waiting, rows, KEPT, choose)
+            batch = Sampler(
+                model, prompts, group, params, uniforms, waiting, rows, WORKSPACES, choose
+            )
             try:
                 batch.run()
             except torch.OutOfMemoryError:
-                rows = rows if KEPT.release() else fewer(rows)
+                rows = rows if WORKSPACES.release() else fewer(rows)
             done |= batch.finished()
             waiting = [c for c in waiting if c not in done]
             del batch  # frees its cache before the next one is allocated

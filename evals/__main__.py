@@ -3,14 +3,14 @@
     python -m evals --model Qwen/Qwen2.5-0.5B --subset paper --save answers.jsonl
     python -m evals --predictions answers.jsonl --subset paper
 
-evals/cases.py shows the lines of both files, evals/README.md the benchmarks.  Interrupted, the same
-command with --save continues.
+evals/cases.py shows the lines of both files, evals/README.md describes the benchmarks.  After an
+interruption, the same command with --save continues.
 """
 
 import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import solver
@@ -57,7 +57,7 @@ def answer(
     save: Path | None,
     a: Namespace,
 ) -> dict[str, Calls]:
-    """Return the player's answers by id: those in the file `save`, and the others, added to it."""
+    """Return the player's answers by id; `save` keeps them, and those in it are not asked again."""
     run = f"{title}, weights {player.fingerprint()}"
     template = solver.template_of(a.prompt)
     answers = saved_answers(save, known, run) if save else {}
@@ -82,42 +82,40 @@ def answer(
 
 
 def saved_answers(path: Path, known: list[Case], run: str) -> dict[str, Calls]:
-    """Return what this run has saved in a file, and cut off its torn last line."""
+    """Return what this run has saved in a file; cut off a torn last line."""
     if not path.exists() or not path.stat().st_size:
         return {}
     answers = load_answers(path, known, run)
     if not answers:  # perhaps not ours at all: leave it alone
-        raise UsageError(f"{path}: no whole answer in it. Delete it or name another for --save.")
+        raise UsageError(f"{path}: no complete answer. Delete it, or name another file for --save.")
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     return answers
 
 
 def parse_arguments(argv: list[str] | None) -> Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     raw = RawDescriptionHelpFormatter
     parser = ArgumentParser("python -m evals", description=__doc__, formatter_class=raw)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="folder or hub name")
-    source.add_argument("--predictions", metavar="FILE", help="answers in place of a model")
+    source.add_argument("--predictions", metavar="FILE", help="read the answers from a file")
     parser.add_argument("--compare", metavar="NAME", help="a second model, or file of answers")
     parser.add_argument("--data", type=Path, default=PREPARED, help="file or folder of cases")
     parser.add_argument(
-        "--save", type=Path, metavar="FILE", help="keep the answers, continue there"
+        "--save", type=Path, metavar="FILE", help="save answers here, or continue here"
     )
     parser.add_argument("--subset", choices=["paper"], help="the cases that the paper seems to use")
     parser.add_argument("--limit", type=positive, help="cases per benchmark; default: all")
-    parser.add_argument(
-        "--rule", choices=["exact", "bfcl"], help="in place of each benchmark's own"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of --limit and of sampling")
+    parser.add_argument("--rule", choices=["exact", "bfcl"], help="default: each benchmark's own")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --limit and of sampling")
     parser.add_argument("--prompt", default="bank", help="bank, placeholders, or a file")
     parser.add_argument("--temperature", type=temperature, default=0.0, help="0: greedy")
     parser.add_argument("--max-new-tokens", type=positive, default=256)
-    parser.add_argument("--device", default="", help="default: the fastest there is")
+    parser.add_argument("--device", default="", help="default: cuda if available, else cpu")
     parser.add_argument("--sampler", choices=sorted(SAMPLERS), default="hand")
     a = parser.parse_args(argv)
     if a.save and a.predictions:
-        parser.error("--save goes with --model: --predictions has its answers already")
+        parser.error("--save needs --model: with --predictions the answers are saved already")
     return a
 
 
@@ -125,7 +123,7 @@ def temperature(text: str) -> float:
     """Read an option that is a number of at least 0."""
     number = float(text)
     if not number >= 0:
-        raise ValueError
+        raise ArgumentTypeError(f"{text} is not a number of at least 0")
     return number
 
 
@@ -134,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parse_arguments(argv)
     code = run_command("evals", lambda: evaluate(a))
     if code == 130 and a.save:
-        print(f"the same command continues from {a.save}", file=sys.stderr)
+        print(f"evals: the same command continues from {a.save}", file=sys.stderr)
     return code
 
 

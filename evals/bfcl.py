@@ -63,24 +63,24 @@ def _python_call(node: ast.expr) -> Call:
 def bfcl_match(
     predicted: list[Call], gold: list[Call], accept: list[Accepted], tools: list[Tool]
 ) -> bool:
-    """Whether the predicted calls are right: each gold call takes the first unused one that fits.
+    """Return whether the predicted calls are right.
 
-    `accept` has the accepted values of each gold call.
+    Each gold call takes the first unused prediction that fits, and none may be left over.  `accept`
+    has the accepted values of each gold call.
     """
     menu = {tool.name: tool for tool in tools}
     unused = list(predicted)
     for call, accepted in zip(gold, accept):
-        for candidate in unused:
-            if candidate.name == call.name and _fits(candidate, menu[call.name], accepted):
-                unused.remove(candidate)
-                break
-        else:
+        same_tool = [other for other in unused if other.name == call.name]
+        fitting = [other for other in same_tool if _fits(other, menu[call.name], accepted)]
+        if not fitting:
             return False
+        unused.remove(fitting[0])
     return not unused
 
 
 def _fits(call: Call, tool: Tool, accepted: Accepted) -> bool:
-    """Whether a call has all the arguments it needs and each value is accepted."""
+    """Return whether a call has all the arguments it needs and each value is accepted."""
     given = call.arguments.keys()
     if not given >= set(tool.required):
         return False
@@ -91,17 +91,17 @@ def _fits(call: Call, tool: Tool, accepted: Accepted) -> bool:
 
 
 def argument_fits(name: str, call: Call, tool: Tool, accepted: Accepted) -> bool:
-    """Whether one argument of a call is known and its value accepted."""
+    """Return whether one argument of a call is known and its value accepted."""
     if name not in tool.parameters or name not in accepted:
         return False
     return _value_fits(call.arguments[name], tool.parameters[name], accepted[name])
 
 
 def _value_fits(value: Any, schema: dict, accepted: list) -> bool:
-    """Whether a value has the declared type and is one of the accepted ones."""
+    """Return whether a value has the declared type and is one of the accepted ones."""
     kind = TYPES.get(schema.get("type"), str)
     first = _first_type(accepted)
-    if type(value) is not kind or first not in (kind, None):
+    if type(value) is not kind or first not in (kind, None):  # types differ: no loose comparison
         allowed = {kind, first, int if kind is float else kind}
         return type(value) in allowed and value in accepted
     if kind is dict:
@@ -112,7 +112,7 @@ def _value_fits(value: Any, schema: dict, accepted: list) -> bool:
 
 
 def _list_fits(value: list, schema: dict, accepted: list) -> bool:
-    """Whether a list has items of the declared type and is one of the accepted ones."""
+    """Return whether a list has items of the declared type and is one of the accepted ones."""
     items = schema.get("items") or {}
     kind = TYPES.get(items.get("type"), str)
     types = {type(item) for item in value}
@@ -128,7 +128,7 @@ def _list_fits(value: list, schema: dict, accepted: list) -> bool:
 
 
 def _dict_fits(value: Any, accepted: Any) -> bool:
-    """Whether each key of an object is known and each value one of that key's accepted ones."""
+    """Return whether all keys of an object are known and their values accepted."""
     if type(value) is not dict or type(accepted) is not dict:
         return False
     if not value.keys() <= accepted.keys():
@@ -154,7 +154,7 @@ def _first_type(accepted: list) -> type | None:
 
 
 def _loose(value: Any) -> Any:
-    """Return text without case and the characters that do not count; other values as they are."""
+    """Return text in lower case without ignored characters; return other values as they are."""
     if not isinstance(value, str):
         return value
     return IGNORED.sub("", value).lower().replace("'", '"')

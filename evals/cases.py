@@ -1,7 +1,7 @@
 """Cases of the benchmarks, and answers to them, from JSONL files.
 
-A case is a task (the head of eval.py shows one) of a benchmark.  For BFCL's rule it has all
-accepted values of each argument, "" among them if the argument may be left out:
+A case is a task of a benchmark; the head of eval.py shows a task.  For BFCL's rule it also has the
+accepted values of each argument, with "" among them if the argument may be left out:
     {..., "benchmark": "bfcl", "accept": [{"guests": [3, ""]}]}
 
 An answer; its calls are null if the model's text was unreadable:
@@ -32,7 +32,7 @@ class Case(Task):
     accept: tuple[Accepted, ...] = ()  # BFCL's rule: one for each gold call
 
     def is_right(self, calls: Calls) -> bool:
-        """Whether an answer is right."""
+        """Return whether an answer is right."""
         if self.rule == "bfcl":
             return bfcl_match(calls or [], self.calls, self.accept, self.tools)
         return exact_match(calls or [], self.calls)  # Sec. 4
@@ -90,7 +90,7 @@ def read_case(reader: TaskReader, rule: str | None, file: Path, item: Any) -> Ca
     menu = {tool.name for tool in task.tools}
     for call in task.calls:
         if call.name not in menu:
-            raise Malformed(f"no tool of the menu is called {call.name}, but a gold call is")
+            raise Malformed(f"a gold call names {call.name}, which is not in the menu")
     accept = []
     if rule == "bfcl":
         accept = item.get("accept", [])
@@ -129,7 +129,7 @@ def load_answers(path: Path, cases: list[Case], run: str | None = None) -> dict[
     def read(item: Any) -> None:
         id = read_id(item)
         if id not in known:
-            raise Malformed(f"no case has the id {id}: name the --data that was answered")
+            raise Malformed(f"no case has the id {id}: pass the --data that was answered")
         if id in answers:
             raise Malformed(f"a second line with the id {id}")
         if run is not None and item.get("run") != run:

@@ -1,6 +1,7 @@
 """Six public tool-calling benchmarks: from their official files to one JSONL form.
 
 A case that cannot be used is left out for a named reason; the reasons are counted and printed.
+Standard library only, so it runs before anything is installed.
 
     python evals/prepare.py                      download (40 MB), write evals/data/
     python evals/prepare.py --only snips bfcl    some of the benchmarks
@@ -74,8 +75,10 @@ def one_line(text: str | None) -> str:
 
 
 def unquote(text: str) -> str:
-    """Return text without the quotation marks around the whole of it."""
-    return re.fullmatch(r'("?)(.*)\1', text.strip(), re.S)[2]
+    """Return text without quotation marks around the whole of it."""
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1] if quoted else text
 
 
 def make_tool(name: str, description: str | None, schemas: dict, required: list[str]) -> dict:
@@ -114,7 +117,8 @@ def typed(value: Any, kind: str) -> Any:
             return None
     if kind == "string" and type(value) in (int, float):
         value = str(value)
-    fits = isinstance(value, TYPES[kind][0]) and isinstance(value, bool) == (kind == "boolean")
+    is_bool = isinstance(value, bool)  # which Python counts as an int
+    fits = isinstance(value, TYPES[kind][0]) and is_bool == (kind == "boolean")
     return value if fits else None
 
 
@@ -160,8 +164,8 @@ def toolalpaca(files: Files) -> Cases:
 
 
 def toolalpaca_call(step: dict, api: dict) -> tuple[str, dict]:
-    """Return a gold call: "" means not given, and the agent fills in the key of the service."""
-    text = step["Action_Input"].replace('"symbols": "symbols":', '"symbols":')  # a slip of four
+    """Return a gold call without empty arguments ("": not given) and without the service's key."""
+    text = step["Action_Input"].replace('"symbols": "symbols":', '"symbols":')  # in 4 answers
     secret = api.get("Authentication") or {}
     given = {}
     for name, value in json.loads(text or "{}").items():
@@ -248,7 +252,7 @@ def nexusraven(files: Files) -> Cases:
 
 
 def nexusraven_case(id: str, question: str, gold: str, menu: list[dict]) -> dict | str:
-    """Return a case.  What gold gives as None is optional, and not in the call."""
+    """Return a case.  An argument that gold gives as None is optional and left out of the call."""
     name, arguments = python_call(gold, menu)
     given = {key: value for key, value in arguments.items() if value is not None}
     if "${" in gold:
@@ -286,7 +290,7 @@ ARGUMENT = re.compile(
 
 
 def stub_tools(source: str) -> list[dict]:
-    """Return tools from Python functions without content whose docstrings list their arguments."""
+    """Return tools from empty Python functions whose docstrings list their arguments."""
     tools = []
     for function in ast.parse(source).body:
         summary, *rest = re.split("Args:|Parameters:", ast.get_docstring(function), maxsplit=1)
@@ -478,7 +482,7 @@ def json_schema(schema: dict) -> dict:
 
 
 def first_accepted(accepted: dict[str, Any], schema: dict) -> dict:
-    """Return arguments that BFCL accepts: of each the first value; "" means: left out."""
+    """Return one accepted choice of arguments: the first value of each; "" means left out."""
     arguments = {}
     for name, values in accepted.items():
         values = values if isinstance(values, list) else [values]
@@ -491,7 +495,7 @@ def first_accepted(accepted: dict[str, Any], schema: dict) -> dict:
 
 
 def plain_value(value: Any) -> Any:
-    """Return an accepted value with the objects in it as arguments."""
+    """Return an accepted value; each object in it becomes one accepted choice."""
     if isinstance(value, list):
         return [plain_value(item) if isinstance(item, dict) else item for item in value]
     return first_accepted(value, {}) if isinstance(value, dict) else value
@@ -527,10 +531,10 @@ def write(path: Path, cases: list[dict]) -> None:
 
 
 def main() -> None:
-    """Run the command; exit code 2: a file cannot be had."""
+    """Run the command; exit code 2: a file is unavailable."""
     data = Path(__file__).with_name("data")
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, metavar="DIR", help="copies; see above")
+    parser.add_argument("--source", type=Path, metavar="DIR", help="folder of copies; see above")
     parser.add_argument("--out", type=Path, default=data, metavar="DIR", help="default: evals/data")
     names = ", ".join(BENCHMARKS)
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=names)
@@ -546,9 +550,9 @@ def main() -> None:
                 for reason, count in dropped.most_common():
                     print(f"{count:6d}  {reason}")
                 if name == "nexusraven":
-                    print("        its data are licensed CC BY-NC 4.0: non-commercial use only")
+                    print("        its data are under CC BY-NC 4.0: non-commercial use only")
     except (Unavailable, OSError) as error:
-        parser.exit(2, f"prepare.py: {error}\n")
+        parser.exit(2, f"prepare.py: error: {error}\n")
 
 
 if __name__ == "__main__":

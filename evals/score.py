@@ -2,11 +2,12 @@
 
 Paper: Sec. 4 (AST-based accuracy), Fig. 8 (errors).  Our decisions:
   1. An answer is right as a whole or wrong: by the paper's rule, or by BFCL's for its cases.  Where
-     nothing is to be called, each answer without calls is right, readable or not.
+     nothing is to be called, every answer without calls is right, readable or not.
   2. `name` is the share of the gold calls whose tool is called, `argument` the share of those
      calls' arguments that are given, `value` the share of the given ones that are right.
-  3. A wrong answer has one error, the first of ERRORS that is true of it.  Its tool is wrong if it
-     lacks a gold call and has another call instead; without the other, the number is wrong.
+  3. A wrong answer has one error, the first of ERRORS that applies.  The tool is wrong if a gold
+     call is missing and another call stands in its place; if calls are only missing or only
+     surplus, the number is wrong.
 
 An answer to the case at the head of eval.py, whose error is "wrong value":
     [Call("book_table", {"guests": 2})]
@@ -37,7 +38,7 @@ class Verdict:
 
 
 def verdict(case: Case, calls: Calls) -> Verdict:
-    """Judge an answer."""
+    """Return the verdict on an answer."""
     pairs = pair_calls(case, calls or [])
     demanded = 0
     missing = 0
@@ -58,7 +59,7 @@ def verdict(case: Case, calls: Calls) -> Verdict:
 
 
 def pair_calls(case: Case, calls: list[Call]) -> dict[int, Call]:
-    """Pair gold calls, by number, with calls of the same tool; the pairs that fit best go first."""
+    """Return gold call number -> a call of the same tool; the best-fitting pairs are made first."""
     fits = []
     for i, gold in enumerate(case.calls):
         for j, call in enumerate(calls):
@@ -76,7 +77,7 @@ def pair_calls(case: Case, calls: list[Call]) -> dict[int, Call]:
 
 
 def first_error(case: Case, calls: Calls, pairs: dict[int, Call]) -> str | None:  # Fig. 8
-    """Return the first of ERRORS that is true of an answer, or None if it is right."""
+    """Return the first of ERRORS that applies to an answer, or None if it is right."""
     if case.is_right(calls):
         return None
     if calls is None:

@@ -23,7 +23,7 @@ TIMEOUT = 60  # seconds without a byte
 
 
 class Unavailable(Exception):
-    """An official file cannot be had or is not the expected one; the message is for the user."""
+    """An official file is unavailable or not the expected one; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ def official_files(benchmark: str, folder: Path, network: bool) -> dict[str, str
             files |= read(open_copy(file, folder, network), file)
         except (OSError, HTTPException, BadZipFile, subprocess.CalledProcessError) as error:
             raise Unavailable(
-                f"{file.path} of {file.origin} {file.version} cannot be had: {last_line(error)}. "
-                "With copies: --source DIR, see --help."
+                f"{file.path} of {file.origin} {file.version} is unavailable: {last_line(error)}. "
+                "Use copies with --source DIR; --help describes their forms."
             ) from None
     return files
 
 
 def last_line(error: Exception) -> str:
-    """Return the last line of an error's message, or of what a failed process has printed."""
+    """Return the last line of an error's message, or of what a failed process printed."""
     printed = getattr(error, "stderr", None)
     text = printed.decode(errors="replace") if printed else str(error) or repr(error)
     return text.strip().splitlines()[-1]
@@ -78,7 +78,7 @@ def last_line(error: Exception) -> str:
 def open_copy(file: Official, folder: Path, network: bool) -> Path | ZipPath:
     """Return the root of the repository or package that has a file."""
     joined = file.origin.replace("/", "+")
-    is_package = joined == file.origin
+    is_package = "/" not in file.origin
     wheel = f"{joined.replace('-', '_')}-{file.version}-py3-none-any.whl"
     archive = folder / (wheel if is_package else f"{joined}.zip")
     if network and not archive.exists():
@@ -87,8 +87,9 @@ def open_copy(file: Official, folder: Path, network: bool) -> Path | ZipPath:
         root = ZipPath(archive)
         return root if is_package else next(root.iterdir())  # one folder at its top
     for place in (folder / joined, folder / file.origin):
-        for head in (*place.glob("HEAD"), *place.glob("*/HEAD")):  # of a bare clone, or in .git
-            return from_clone(head.parent, file)
+        heads = [*place.glob("HEAD"), *place.glob("*/HEAD")]  # of a bare clone, or in .git
+        if heads:
+            return from_clone(heads[0].parent, file)
         if place.is_dir():
             return place
     raise FileNotFoundError(f"no {archive.name} and no folder {joined} in {folder}")
@@ -101,7 +102,7 @@ def download(file: Official, archive: Path) -> None:
         print("downloading", url, flush=True)
         socket.setdefaulttimeout(TIMEOUT)
         urllib.request.urlretrieve(url, archive)
-    else:  # pip knows the index and the proxy of the user
+    else:  # pip knows the user's index and proxy
         print("downloading", archive.name, flush=True)
         options = "download --quiet --no-deps --only-binary=:all: --dest".split()
         command = [sys.executable, "-m", "pip", *options, archive.parent]
@@ -132,6 +133,6 @@ def read(root: Path | ZipPath, file: Official) -> dict[str, str]:
     if digest != file.digest:
         raise Unavailable(
             f"{file.path} of {file.origin} is not the file of {file.version}: "
-            f"expected SHA-256 {file.digest}, found {digest}."
+            f"expected SHA-256 {file.digest}, found {digest}. Replace the copy."
         )
     return {f"{folder}/{name}": content.decode() for name, content in contents.items()}

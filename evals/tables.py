@@ -27,14 +27,14 @@ TABLE_1 = {
     "1.5B after Tool-R0": (47.36, 83.00, 34.59, 50.62, 20.86, 47.84),
     "Qwen2.5-3B-Instruct": (45.61, 69.72, 44.33, 44.95, 14.28, 43.97),
 }
-REMARK = """Not all averages that the paper prints are the means of their rows.
+REMARK = """Some averages that the paper prints are not the means of their rows.
 Its cases seem to be those of --subset paper; its prompts, menus and scorer differ, so compare
 changes, not levels.
 """
 
 
 def tables(title: str, cases: list[Case], answers: Answers) -> str:
-    """Write the tables of one model; Table 1 is among them if one of its benchmarks is."""
+    """Write the tables of one model; include Table 1 if one of its benchmarks was run."""
     scores = [["", "cases", "accuracy", "95 % interval", *SHARES]]
     errors = [["% of the cases", *ERRORS]]
     accuracy = {}
@@ -62,7 +62,7 @@ def tables(title: str, cases: list[Case], answers: Answers) -> str:
 
 
 def pooled_share(share: str, verdicts: list[Verdict]) -> str:
-    """Write one share of all answers together, in percent; "-" of nothing."""
+    """Write one share, pooled over all answers, in percent; "-" if there is nothing to share."""
     part = sum(v.shares[share][0] for v in verdicts)
     whole = sum(v.shares[share][1] for v in verdicts)
     return percent(part / whole) if whole else "-"
@@ -83,7 +83,7 @@ def beside_the_paper(accuracy: dict[str, float]) -> str:  # Table 1
 
 
 def comparison(cases: list[Case], first: Answers, second: Answers) -> str:
-    """Write how much more `first` has right than `second`, per benchmark and of all cases."""
+    """Write how many more `first` gets right than `second`, per benchmark and over all cases."""
     counts = ["only first right", "only second right", "McNemar p"]
     rows = [["first minus second", "cases", "points", "95 % interval", *counts]]
     for name, group in {**by_benchmark(cases), "all cases": cases}.items():

@@ -18,7 +18,7 @@ def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoRetur
         try:
             got = plain(yours(*copy.deepcopy(given)))
         except NotImplementedError:
-            print(f"{yours.__name__}: its body is still missing")
+            print(f"{yours.__name__}: write its body first")
             sys.exit(1)
         except Exception as error:  # whatever a reader's function may raise
             got = error
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 def same(got: Any, want: Any) -> bool:
-    """Whether two plain values are equal, numbers up to the last digits of float32."""
+    """Return whether two plain values are equal, numbers up to the precision of float32."""
     if isinstance(want, list):
         return isinstance(got, list) and len(got) == len(want) and all(map(same, got, want))
     if isinstance(want, float) and isinstance(got, (int, float)):

@@ -6,8 +6,8 @@ The paper (Sec. 3.2.1) pays r_fmt for what can be read of a completion, a third 
     the menu parses                the text in <available_tools> is a list of tools
     the answer parses              the text in <tool_call_answer> is a list of calls
 
-Why in parts: GRPO learns from differences within a group.  If only a whole task were paid, a group
-without one would teach nothing; a third for each part tells a near miss from babble.
+Why in parts: GRPO learns from differences within a group.  If only complete tasks were paid, a
+group without one would teach nothing; a third for each part separates a near miss from babble.
 
 `generator.parse` has read the completion.  In its Draft, `blocks` maps each of the four tags to its
 text, or to None if it is missing; `tools` and `calls` are None if they could not be read.

@@ -27,7 +27,7 @@ from exercises.check import check
 
 
 def r_diff(p: float, k: int) -> float:
-    """Return the difficulty reward of a task of which the share p of k answers is right, 0 to 1."""
+    """Return the difficulty reward, 0 to 1, of a task whose share of right answers among k is p."""
     raise NotImplementedError
 
 

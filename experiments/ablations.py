@@ -6,7 +6,7 @@
 
 Each run is `python selfplay.py` with the options below.  One JSON file per finished run is kept in
 experiments/results/, so a stopped command continues; then the tables are printed.  Two runs play at
-a time (--jobs), with one thread each (--threads).  Nothing is chosen by the held-out tasks.
+a time (--jobs), with one thread each (--threads).  No setting is chosen on the held-out tasks.
 
 A result, in part:
 
@@ -26,7 +26,7 @@ import eval
 from errors import UsageError
 from experiments.audit import share_right
 from plumbing import report
-from plumbing.alarms import means
+from plumbing.alarms import recent_means
 from plumbing.command import run_command
 from plumbing.intervals import aligned, interval, macro_mean
 from plumbing.loading import ROOT
@@ -50,7 +50,7 @@ VARIANTS = {  # name -> options of selfplay.py
     "noreplay": "--replay 0",
     "unverified": "--p-min 0",
     "strict": "--p-min 0.5",
-    "gate": "--spec gate",
+    "graded": "--spec graded",
     "free": "--spec free",
     "unguarded": "--guards off",
     "g4": "--group 4 --generator-batch 16 --solver-batch 32",
@@ -66,13 +66,13 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "right gold answers": ("curate", "right"),
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
-T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, by freedom from 1 on
+T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, 1 to 9 degrees
 
 
 def clean_tasks(folder: Path, count: int, seed: int) -> None:
-    """Put tasks by program into a run folder, from the training side of tiny's world, easy to hard.
+    """Write tasks from the training side of tiny's world into a run folder, easy to hard.
 
-    The run takes them for those that it has curated.
+    A program makes them; the run takes them for its own curated tasks.
     """
     tasks = training_tasks(count, seed)
     tasks.sort(key=lambda task: sum(1 + len(call.arguments) for call in task.calls))
@@ -80,7 +80,7 @@ def clean_tasks(folder: Path, count: int, seed: int) -> None:
 
 
 def play(variant: str, seed: int, threads: int, results: Path) -> bool:
-    """Play a run whose result is missing; return whether there is a result now."""
+    """Play a run unless its result exists; return whether it exists now."""
     path = results / f"{variant}-{seed}.json"
     if path.exists():
         return True
@@ -92,7 +92,7 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True)
     if done.returncode:
-        why = done.stderr.strip().splitlines() or ["it said nothing"]
+        why = done.stderr.strip().splitlines() or ["no error message"]
         print(f"{variant} {seed} ended with exit code {done.returncode}: {why[-1]}", flush=True)
         return False
     result = {"variant": variant, "seed": seed, "flags": flags, **summary(folder)}
@@ -126,7 +126,7 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
     for phase in ("generator", "curate", "solver"):
         lines = report.log(folder, phase, k)
         if lines:
-            phases[phase] = means(lines)
+            phases[phase] = recent_means(lines)
     tasks = eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")
     phases.setdefault("curate", {})["right"] = share_right(tasks)
     return phases
@@ -174,7 +174,7 @@ def t_interval(values: list[float]) -> str:
 def by_iteration(variant: str, runs: list[dict]) -> str:
     """Return what changes from iteration to iteration, as means over the seeds."""
     count = min(len(run["accuracy"]) for run in runs)
-    rows = [[f"{variant}, {len(runs)} seeds", *map(report.name, range(count))]]
+    rows = [[f"{variant}, {len(runs)} seeds", *map(report.iteration_name, range(count))]]
     accuracy = [mean_sd([run["accuracy"][k] for run in runs]) for k in range(count)]
     rows.append(["held-out, %", *accuracy])
     for title, (phase, number) in NUMBERS.items():
@@ -191,7 +191,7 @@ def print_tables(results: Path) -> None:
     """Print the table of variants, and that of each variant's iterations."""
     runs = played(results)
     if not runs:
-        raise UsageError(f"{results} has no result")
+        raise UsageError(f"{results} has no result: play some runs first, without --table")
     print(table(runs))
     for variant, own in runs.items():
         print(by_iteration(variant, own))
@@ -202,10 +202,10 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("ablations", description=__doc__, formatter_class=raw)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--table", action="store_true", help="play nothing")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--threads", type=int, default=1, help="per run")
+    parser.add_argument("--table", action="store_true", help="only print the tables")
+    parser.add_argument("--seeds", type=eval.positive, default=3)
+    parser.add_argument("--jobs", type=eval.positive, default=2, help="runs at a time")
+    parser.add_argument("--threads", type=eval.positive, default=1, help="CPU threads per run")
     parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results")
     a = parser.parse_args(argv)
     for variant in a.variants:
@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 done = [run.result() for run in runs]
             except KeyboardInterrupt:
-                pool.shutdown(cancel_futures=True)  # otherwise it would begin the next runs
+                pool.shutdown(cancel_futures=True)  # otherwise the pool would start the next runs
                 raise
         print_tables(a.results)
         return 0 if all(done) else 1

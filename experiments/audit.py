@@ -1,8 +1,8 @@
-"""Is the gold answer of a task right?  In tiny's little world a program can tell.
+"""Is the gold answer of a task right?  For tasks of tiny's world, a program can decide.
 
-The rules are those by which tiny/make.py writes questions: a verb has its ways of being said, an
-argument its forms.  A gold answer is right if each call is asked for, each value stands in a form
-of its argument, and no value of the question is left over.
+The rules are those by which tiny/make.py writes questions: a verb has several wordings, an argument
+several forms.  A gold answer is right if each call is asked for, each value appears in a form of
+its argument, and no value of the question is left over.
 
     "Please cancel the order for Tora."  cancel_order(person="Tora")      right
                                          cancel_order(company="Tora")     wrong: not "at" or "from"
@@ -20,17 +20,16 @@ VALUE = re.compile(r"[0-9]|(?:[a-z,] |\?\nUser: )[A-Z]")
 
 
 def is_right(task: Task) -> bool:
-    """Whether the gold answer follows from the question."""
+    """Return whether the gold answer follows from the question."""
     left = task.question
     for call in task.calls:
         if not is_asked_for(call, task.question):
             return False
         for argument, value in call.arguments.items():
             forms = [*ARGUMENTS.get(argument, ()), f"with {argument} {{}}"]
-            said = [form.format(value) for form in forms if form.format(value) in left]
-            said += [
-                turn for turn in (f"Assistant: Which {argument}?\nUser: {value}.",) if turn in left
-            ]
+            texts = [form.format(value) for form in forms]
+            texts.append(f"Assistant: Which {argument}?\nUser: {value}.")
+            said = [text for text in texts if text in left]
             if not said:
                 return False
             left = left.replace(max(said, key=len), "", 1)
@@ -38,7 +37,7 @@ def is_right(task: Task) -> bool:
 
 
 def is_asked_for(call: Call, question: str) -> bool:
-    """Whether one of the ways of saying a tool's verb and noun is in the question."""
+    """Return whether the question has one of the wordings of a tool's verb and noun."""
     verb, _, noun = call.name.partition("_")
     return any(f"{way} {noun}" in question.lower() for way in VERBS.get(verb, ()))
 

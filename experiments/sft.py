@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on tasks with gold answers, to set self-play beside it.
+"""Supervised fine-tuning on tasks with gold answers, as a comparison for self-play.
 
     python -m experiments.sft                                        # 70, 240 and 720 tasks
     python -m experiments.sft --model runs/tiny/iter3/solver         # after self-play
@@ -8,7 +8,7 @@ A program writes the tasks from the training side of tiny's world, as hard as th
 The loss is the mean negative log-probability of the gold completion's tokens.  GRPO on the same
 tasks is `python -m experiments.ablations clean70 clean240 clean720`.
 
-A finished fine-tuning is one line of --out, and a stopped command continues after it:
+Each finished fine-tuning adds one line to --out; a stopped command continues after the last:
 
     {"model": "tiny", "tasks": 70, "seed": 0, "epochs": 4, "heldout": "tiny", "accuracy": 0.31}
 """
@@ -17,7 +17,6 @@ import argparse
 import itertools
 import json
 import random
-import statistics
 import sys
 from pathlib import Path
 
@@ -27,13 +26,14 @@ import eval
 import grpo
 import solver
 from config import TINY, Config
+from experiments.ablations import mean_sd
 from generator import Task
 from plumbing.command import run_command
 from plumbing.intervals import aligned
 from plumbing.loading import ROOT
 from plumbing.padding import batched
 from plumbing.player import Player
-from plumbing.runfolder import append, read_jsonl, write_jsonl
+from plumbing.runfolder import append, reopen_jsonl
 from rollout import Rollout
 from tiny.make import HARD, World, solver_text, training_tasks
 
@@ -81,10 +81,9 @@ def accuracy(player: Player, heldout: str) -> float:
     return sum(right) / len(right)
 
 
-def play(a: argparse.Namespace) -> list[dict]:
+def fine_tune_missing(a: argparse.Namespace) -> list[dict]:
     """Fine-tune once per number of tasks, epochs and seed; return the results, old and new."""
-    done = read_jsonl(a.out, torn=True)
-    write_jsonl(a.out, done)  # without a line that a kill cut off
+    done = reopen_jsonl(a.out)
     for count, epochs, seed in itertools.product(a.tasks, a.epochs, range(a.seeds)):
         key = {
             "model": a.model,
@@ -111,16 +110,15 @@ def table(done: list[dict]) -> str:
     groups: dict[tuple, list[float]] = {}
     for line in done:
         group = tuple(str(line[name]) for name in names)
-        groups.setdefault(group, []).append(100 * line["accuracy"])
+        groups.setdefault(group, []).append(line["accuracy"])
     rows = [[*names, "seeds", "right, %"]]
     for group, values in groups.items():
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        rows.append([*group, str(len(values)), f"{statistics.mean(values):.1f}{spread}"])
+        rows.append([*group, str(len(values)), mean_sd(values)])
     return aligned(rows)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Play what is missing, then print the table."""
+    """Fine-tune what is missing, then print the table."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("sft", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", default="tiny", help="tiny, or a Solver that came from it")
@@ -130,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--heldout", default="tiny")
     parser.add_argument("--out", type=Path, default=ROOT / "experiments" / "results" / "sft.jsonl")
     a = parser.parse_args(argv)
-    return run_command("sft", lambda: print(table(play(a)), end=""))
+    return run_command("sft", lambda: print(table(fine_tune_missing(a)), end=""))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a model writes before any training: how usable its tasks are, how right its answers.
+"""What a model writes before any training: how usable its tasks and how accurate its answers are.
 
     python -m experiments.survey generator --model FOLDER --out tasks.jsonl
     python -m experiments.survey solver --model FOLDER --out answers.jsonl --heldout evals/data
@@ -6,7 +6,7 @@
 
 The Generator's part prints the share of usable completions, every reason, copies, near-duplicates
 and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, the answers
-that hold a value of the prompt's example, and the arguments given that the gold answer omits.
+that repeat a value of the prompt's example, and the arguments that the gold answer omits.
 Completions are kept in --out, so a stopped survey continues with the same command.  The files in
 experiments/wordings/ are earlier prompts with one fixed example.
 """
@@ -25,9 +25,9 @@ import phases
 import solver
 from ast_match import exact_match
 from config import Config
-from errors import UsageError
 from generator import Task
-from plumbing.intervals import aligned, describe, interval, macro_mean
+from plumbing.command import run_command
+from plumbing.intervals import aligned, describe, describe_mean
 from plumbing.player import Player
 from plumbing.runfolder import in_pieces
 
@@ -40,7 +40,7 @@ def survey_generator(a: argparse.Namespace, player: Player) -> None:
     cfg = Config(spec=a.spec, guards=a.guards, answer_tokens=a.answer_tokens)
     template = generator.template_of(a.prompt)
     specs = generator.sample_specs(a.seed, a.specs)
-    specs = sorted(specs, key=lambda spec: spec.menu_size)  # rows of like length end together
+    specs = sorted(specs, key=lambda spec: spec.menu_size)  # similar lengths end together
 
     def write(n: int, some: list) -> list[str]:
         chats = [generator.prompt(spec, template) for spec in some]
@@ -72,7 +72,7 @@ def print_generator(candidates: list[curate.Candidate], usable: list[curate.Cand
     print(f"{len(candidates)} completions")
     for name, value in numbers.items():
         print(f"  {name:<16} {value:.3f}")
-    print(f"  near_duplicates  {sum(near) / len(near):.2f}")
+    print(f"  {'near_duplicates':<16} {sum(near) / len(near):.3f}")
     for reason, count in Counter(c.reason or "usable" for c in candidates).most_common():
         print(f"  {count:5d}  {reason}")
     histogram = sorted(Counter(c.p for c in usable).items())
@@ -90,25 +90,26 @@ def survey_solver(a: argparse.Namespace, player: Player) -> None:
         rollouts = player.sample(chats, 1, a.answer_tokens, 0.0)
         return [player.text(rollout) for rollout in rollouts]
 
+    fixed = Path(a.prompt).name == "fixed_solver.txt"
     texts = dict(zip([t.id for t in tasks], in_pieces(a.out, tasks, PIECE, answer, "answers")))
     rows = [["benchmark", "right", "parsed", "leaks", "surplus arguments"]]
     verdicts = []
     for name, some in benchmarks.items():
         answers = [solver.parse(texts[task.id]) for task in some]
         right = [exact_match(x.calls, task.calls) for x, task in zip(answers, some)]
-        leaks = [has_leak(x, task, texts[task.id]) for x, task in zip(answers, some)]
+        leaks = [has_leak(x, task, texts[task.id], fixed) for x, task in zip(answers, some)]
         surplus = sum(surplus_arguments(x, task) for x, task in zip(answers, some))
         parsed = sum(x.parsed for x in answers)
         rows.append([name, describe(right), str(parsed), str(sum(leaks)), str(surplus)])
         verdicts.append(right)
-    mean, low, high = macro_mean(verdicts)
-    print(aligned(rows) + f"mean {100 * mean:.1f} %  {interval(low, high)}")
+    print(aligned(rows) + f"mean: {describe_mean(verdicts)}")
 
 
-def has_leak(answer: solver.Answer, task: Task, text: str) -> bool:
-    """Whether a call has a value of the prompt's example (the fixed one, or the task's own)."""
-    fixed = any(value in text for value in FIXED_VALUES)
-    return fixed or any(guards.leaks(answer.calls, solver.example_of(task), task.question))
+def has_leak(answer: solver.Answer, task: Task, text: str, fixed: bool) -> bool:
+    """Return whether an answer repeats a value of its prompt's example, `fixed` or the task's."""
+    if fixed:
+        return any(value in text for value in FIXED_VALUES)
+    return any(guards.leaks(answer.calls, solver.example_of(task), task.question))
 
 
 def surplus_arguments(answer: solver.Answer, task: Task) -> int:
@@ -120,19 +121,19 @@ def surplus_arguments(answer: solver.Answer, task: Task) -> int:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("survey", description=__doc__, formatter_class=raw)
     parser.add_argument("role", choices=["generator", "solver"])
     parser.add_argument("--model", required=True, help="folder or hub name")
     parser.add_argument("--prompt", default="bank", help="bank, placeholders, or a file")
-    parser.add_argument("--specs", type=int, default=64)
-    parser.add_argument("--group", type=int, default=4, help="completions per spec")
+    parser.add_argument("--specs", type=eval.positive, default=64)
+    parser.add_argument("--group", type=eval.positive, default=4, help="completions per spec")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--spec", default="graded", choices=["graded", "gate", "free"])
     parser.add_argument("--guards", default="on", choices=["on", "off"])
     parser.add_argument("--heldout", default="", help="file or folder of held-out tasks")
-    parser.add_argument("--cases", type=int, default=20, help="cases per benchmark")
+    parser.add_argument("--cases", type=eval.positive, default=20, help="cases per benchmark")
     parser.add_argument("--max-new-tokens", type=int, default=700)
     parser.add_argument("--answer-tokens", type=int, default=256)
     parser.add_argument("--device", default="")
@@ -142,17 +143,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one survey.  Exit code 2: bad input."""
+    """Run one survey.  Exit code 2: bad input; 130: Ctrl-C."""
     a = parse_arguments(argv)
-    try:
+
+    def work() -> None:
         player = Player(a.model, a.device, frozen=True)
         survey = {"generator": survey_generator, "solver": survey_solver}[a.role]
         print(json.dumps({key: str(value) for key, value in vars(a).items()}))
         survey(a, player)
-    except (UsageError, OSError) as error:
-        print(f"survey: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_command("survey", work, f"The same command continues from {a.out}.")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ MODELS = {
 
 
 def settings(m: Shape, memory: float, new: int, gpus: int) -> str:
-    """Return the first options, from fast to frugal, with which a training fits."""
+    """Return the fastest options with which training fits, or "no"."""
     for length, beta, (micro, saving) in product((new, new // 2), (True, False), WAYS):
         setup = Setup(beta, saving, gpus=gpus)
         tokens = setup.micro_batch_tokens(micro, GROUP, length)
@@ -74,7 +74,7 @@ def hours(m: Shape, gpus: int) -> float:
 
 
 def measured(what: str) -> dict:
-    """Return computed and measured peak of one update or rollout of a small model on this CPU."""
+    """Return the computed and the measured peak of an update or rollout of a small model."""
     torch.set_num_threads(1)
     before = high_water()
     model = measure.qwen("check", 8192)
@@ -83,7 +83,7 @@ def measured(what: str) -> dict:
     optimizer = grpo.make_optimizer(list(model.parameters()), cfg)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    optimizer.step()  # AdamW's state is there
+    optimizer.step()  # makes AdamW's state
     optimizer.zero_grad()
     setup = Setup(half=False, cuda=False, frozen_player=False)
     setup.checkpointing = what == "update, checkpointing"
@@ -104,7 +104,7 @@ def measured(what: str) -> dict:
 
 
 def check() -> None:
-    """Compare the formula with peaks of processes of their own."""
+    """Compare the formula with measured peaks, each of a process of its own."""
     rows = []
     for what in ("update", "update, checkpointing", "rollout"):
         command = [sys.executable, __file__, "--measure", what]

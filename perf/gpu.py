@@ -1,10 +1,10 @@
-"""One command for a GPU: how far rollout, update and step are from what the card can do.
+"""How close rollout, update and step come to the limits of a GPU, in one command.
 
     python perf/gpu.py              # Qwen2.5-0.5B's and 1.5B's shape, about three minutes
     python perf/gpu.py --shapes toy # the same at toy size, also on a CPU
 
-Weights are random and nothing is downloaded.  In the same run a copy and a matrix product measure
-the card's limits.  Shares of them:
+Weights are random and nothing is downloaded.  A copy and a matrix product in the same run measure
+the card's limits.  The column `of limit` is a share of them:
 
     rollout   bytes that each step must read (weights, keys and values; a prompt's once per group)
               over the bandwidth of a copy
@@ -30,18 +30,19 @@ from transformers import Qwen2ForCausalLM
 
 import grpo
 from config import Config
-from plumbing.cuda_graph import KEPT
+from plumbing.cuda_graph import WORKSPACES
+from plumbing.memory import GB
 from plumbing.padding import left_pad
 from plumbing.precision import DTYPES, sampling_model
+from plumbing.slots import key_value_width
 from rollout import Rollout, SamplingParams, sample
 
-GB = 1e9
 COLUMNS = ("s", "tokens/s", "of limit", "peak GB", "captures")
 
 
 @dataclass
 class Load:
-    """How much is done: rows of a rollout, widths in tokens, ids, sizes that measure the limits."""
+    """The sizes of a measurement: of the rollouts, and of the copy and product for the limits."""
 
     rows: tuple[int, ...] = (64, 256, 1024)
     prompt: int = 400
@@ -52,7 +53,15 @@ class Load:
     product: int = 8192  # width of the square matrices
 
 
-TOY = Load((8, 16), 8, 6, 4, 2304, 2**20, 64)
+TOY = Load(
+    rows=(8, 16),
+    prompt=8,
+    new=6,
+    generate_new=4,
+    vocabulary=2304,
+    copied=2**20,
+    product=64,
+)
 
 
 def limits(load: Load, device: torch.device) -> dict[str, float]:
@@ -71,7 +80,7 @@ def limits(load: Load, device: torch.device) -> dict[str, float]:
 
 
 def peak_of(run: Callable[[], object]) -> float | None:
-    """Return the GB of GPU memory that a run takes at its peak; None on a CPU."""
+    """Run it; return the peak of GPU memory in GB, or None on a CPU."""
     if not torch.cuda.is_available():
         run()
         return None
@@ -83,13 +92,13 @@ def peak_of(run: Callable[[], object]) -> float | None:
 def line(shape: str, what: str, rows: int, tokens: int, run: Callable, limit: float = 0) -> dict:
     """Run something twice, time the second run, and return a line of the table.
 
-    The first run captures CUDA graphs.  `limit`: seconds that the card's limits allow at best.
+    The first run captures CUDA graphs.  `limit`: the least seconds that the card's limits allow.
     """
     found = {"shape": shape, "what": what, "rows": rows}
-    before = KEPT.captures
+    before = WORKSPACES.captures
     try:
         peak = peak_of(run)
-        captures = KEPT.captures - before
+        captures = WORKSPACES.captures - before
         seconds = measure.seconds_of(run)[0]
     except torch.OutOfMemoryError:
         print(f"{shape}, {what}, {rows} rows: out of memory")
@@ -99,11 +108,10 @@ def line(shape: str, what: str, rows: int, tokens: int, run: Callable, limit: fl
 
 
 def bytes_read(model: Qwen2ForCausalLM, rows: int, load: Load) -> float:
-    """Return what a rollout of `rows` must read: weights and cache, at every token."""
+    """Return the bytes that a rollout of `rows` must read: weights and cache, at every token."""
     config = model.config
-    head_size = config.hidden_size // config.num_attention_heads
     size = model.dtype.itemsize
-    token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size * size
+    token = 2 * config.num_hidden_layers * key_value_width(config) * size
     weights = sum(weight.numel() for weight in model.parameters()) * size
     cache = rows * token * (load.prompt / GROUP + load.new / 2)  # its own tokens grow from none
     return load.new * (weights + cache)
@@ -120,7 +128,7 @@ def measure_rollout(shape: str, model: Qwen2ForCausalLM, load: Load, limit: dict
         ours = partial(sample, model, prompts, GROUP, params, uniforms)
         best = bytes_read(model, rows, load) / limit["bytes"]
         lines.append(line(shape, "rollout", rows, rows * load.new, ours, best))
-        KEPT.release()
+        WORKSPACES.release()
         ids, mask, _ = left_pad(prompts, model.device)
         generate = partial(
             model.generate,
@@ -154,7 +162,7 @@ def measure_update(shape: str, model: Qwen2ForCausalLM, load: Load, limit: dict)
 
 
 def measure_step(shape: str, load: Load, device: str) -> list[dict]:
-    """Measure a whole step of ours, and of TRL where it is installed."""
+    """Measure a whole step of ours, and one of TRL if it is installed."""
     model, tokenizer, prompts = problem(load.prompt, shape, load.vocabulary, device)
     rows = len(prompts) * GROUP
     ours = our_step(model, tokenizer, prompts, load.new)
@@ -171,7 +179,7 @@ def measure_step(shape: str, load: Load, device: str) -> list[dict]:
 
 def free() -> None:
     """Give memory back before the next measurement."""
-    KEPT.release()
+    WORKSPACES.release()
     gc.collect()
     torch.cuda.empty_cache()
 

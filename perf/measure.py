@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 from plumbing.loading import processor  # noqa: E402, after the path
 from plumbing.report import commit  # noqa: E402
 
-NEVER = [10**6]  # an end id that no model has: every completion is as long as the limit
+NEVER = [10**6]  # an end id that no model has, so every completion reaches the limit
 SHAPES = {  # name -> hidden size, MLP, layers, heads, key/value heads
     "toy": (32, 64, 2, 4, 2),
     "2.8M": (256, 688, 3, 8, 4),
@@ -59,7 +60,7 @@ class Clock:
         self.cpu = time.process_time()
 
     def seconds(self) -> tuple[float, float]:
-        """Return the wall and CPU seconds so far, once a GPU has done its work."""
+        """Wait for the GPU, if there is one; return the wall and CPU seconds so far."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter() - self.wall, time.process_time() - self.cpu
@@ -80,14 +81,9 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
             seconds[name].append(seconds_of(run))
     medians = {}
     for name, runs in seconds.items():
-        wall, cpu_time = zip(*runs)
-        medians[name] = {"wall": median(wall), "cpu": median(cpu_time)}
+        wall, cpu = zip(*runs)
+        medians[name] = {"wall": statistics.median_low(wall), "cpu": statistics.median_low(cpu)}
     return medians
-
-
-def median(values) -> float:
-    """Return the middle value; of an even number the lower one."""
-    return sorted(values)[(len(values) - 1) // 2]
 
 
 def machine() -> dict:
@@ -117,7 +113,7 @@ def table(rows: list[dict]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as a cell: three digits of a number, "-" for nothing."""
+    """Return a value as a cell: a float with three digits, "-" for None."""
     if value is None:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

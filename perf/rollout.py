@@ -1,51 +1,35 @@
 """Our rollout against `generate`, and `generate` with a static cache: same prompts and lengths.
 
     python perf/rollout.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
-    python perf/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights, 32 rows
+    python perf/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
 
-Eight samples a prompt at temperature 1; no row ends before the limit, so what is won by dropping
-finished rows is not in these numbers.  CPU seconds are of one thread, wall seconds of all.
-The last column, of tiny, asks whether a token late in the completion costs more than an early one.
+Eight samples per prompt at temperature 1.  No row ends before the limit, so the numbers exclude
+what dropping finished rows saves.  CPU seconds are measured with one thread, wall seconds with all.
+The last column, for tiny only, is the time of a late token over that of an early one.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from unittest.mock import patch
 
 import measure
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import rollout
-from plumbing import player
+from plumbing.loading import load_model
+from plumbing.padding import left_pad
 
-NEVER = [10**6]  # an end id that no model has
 GROUP = 8
 
 
-def large() -> Qwen2ForCausalLM:
-    """The shape of Qwen2.5-0.5B with random weights."""
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=151_936,
-            hidden_size=896,
-            intermediate_size=4864,
-            num_hidden_layers=24,
-            num_attention_heads=14,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-        )
-    ).eval()
-
-
 def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
-    """Name -> a run that samples GROUP completions of `new_tokens` of each prompt."""
+    """Return name -> a function that samples GROUP completions of `new_tokens` per prompt."""
     uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
-    ids, mask, _ = rollout.left_pad(prompts, model.device)
-    params = rollout.SamplingParams(new_tokens, 1.0, NEVER, rows=len(prompts) * GROUP)
+    ids, mask, _ = left_pad(prompts, model.device)
+    params = rollout.SamplingParams(new_tokens, 1.0, measure.NEVER, rows=len(prompts) * GROUP)
     common = dict(
         input_ids=ids,
         attention_mask=mask.long(),
@@ -66,11 +50,13 @@ def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
 
 
 def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: int) -> float:
-    """What one of the last 40 tokens of a rollout costs over one of the tokens 40 to 80: medians
-    over `repeats` rollouts."""
-    choose, stamps, early, late = rollout.choose, [], [], []
+    """Return the median time of the last 40 tokens of a rollout over that of tokens 40 to 80."""
+    choose = rollout.choose
+    stamps = []
+    early = []
+    late = []
     uniforms = torch.rand(len(prompts), GROUP, new_tokens, dtype=torch.float64)
-    params = rollout.SamplingParams(new_tokens, 1.0, NEVER, rows=len(prompts) * GROUP)
+    params = rollout.SamplingParams(new_tokens, 1.0, measure.NEVER, rows=len(prompts) * GROUP)
 
     def stamped(*arguments):
         stamps.append(time.perf_counter())
@@ -81,8 +67,9 @@ def late_over_early(model, prompts: list[list[int]], new_tokens: int, repeats: i
             stamps.clear()
             rollout.sample(model, prompts, GROUP, params, uniforms)
             steps = [b - a for a, b in zip(stamps, stamps[1:])]
-            early, late = early + steps[40:80], late + steps[-40:]
-    return measure.median(late) / measure.median(early)
+            early += steps[40:80]
+            late += steps[-40:]
+    return statistics.median_low(late) / statistics.median_low(early)
 
 
 def main() -> None:
@@ -94,12 +81,15 @@ def main() -> None:
     ap.add_argument("--repeats", type=int, default=3)
     ap.add_argument("--new-tokens", type=int, default=128)
     a = ap.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = measure.device()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = large() if a.large else player.load_model(str(measure.HERE.parent / "tiny"))[0]
+    model = measure.qwen("0.5B") if a.large else load_model("tiny")[0]
     model = model.to(device, dtype)
-    threads, rows = torch.get_num_threads(), []
-    sizes = ([64, 256] if device == "cuda" else [32]) if a.large else [64, 256]
+    threads = torch.get_num_threads()
+    rows = []
+    sizes = [64, 256]
+    if a.large and device == "cpu":
+        sizes = [32]
     for count in sizes:
         for width in (120, 600):
             prompts = torch.randint(10, 1000, (count // GROUP, width)).tolist()

@@ -1,11 +1,11 @@
-"""Slot-steps per sampled token, without a clock: what refilling slots saves.
+"""Slot-steps per sampled token, counted without a clock: what refilling slots saves.
 
     python -m perf.slot_steps
 
-2,000 answers, 8 per prompt, of lengths as real ones: mean 60, tail to 400.  A slot-step is one slot
-in one decode step, whether it holds a completion or not; 1 is the least, but for first tokens,
-which come from the prompts.  Without refilling, a batch ends with its longest answer: rows leave
-once a quarter can, but groups of a prompt stay equally wide.
+There are 2,000 answers, 8 per prompt, with realistic lengths: mean 60, tail to 400.  A slot-step is
+one slot in one decode step, whether it holds a completion or not.  The minimum is 1 per token, less
+the first tokens, which come from the prefill.  Without refilling, a batch lasts as long as its
+longest answer: rows are dropped once a quarter of them can go, and all groups keep the same width.
 """
 
 import random
@@ -50,7 +50,7 @@ def without_refill(lengths: list[int], rows: int) -> float:
 
 
 def uniforms_for(lengths: list[int]) -> torch.Tensor:
-    """Return uniforms (N, G, T) with which a model of equally likely ids meets these lengths."""
+    """Return uniforms (N, G, T) with which a model of equally likely ids samples these lengths."""
     uniforms = torch.zeros(len(lengths), LONGEST, dtype=torch.float64)
     for row, length in zip(uniforms, lengths):
         row[length - 1] = 1 - 1e-9

@@ -6,13 +6,14 @@
 
 Both get the same model (2.8 M parameters, random), 8 prompts x 8 samples, temperature 1, no KL,
 AdamW, and a reward that costs nothing.  Our step runs inside TRL's callback after each of its
-steps, so the two take turns; each peak of memory is that of a process of its own.
+steps, so the two take turns.  Each peak of memory is measured in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def problem(
 
     By default the vocabulary is the tokenizer's.
     """
-    tokenizer = load_model(str(measure.HERE.parent / "tiny"))[1]
+    tokenizer = load_model("tiny")[1]
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     model = measure.qwen(shape, vocabulary or len(tokenizer), device, **ids)
     prompts = ["0+" * (width // 2 - 1) + f"{i}+" for i in range(PROMPTS)]
@@ -48,7 +49,7 @@ def problem(
 
 
 def reward(ids: list[int]) -> float:
-    """Return something that differs from completion to completion."""
+    """Return a reward that differs from completion to completion."""
     return (sum(ids) % 100) / 100
 
 
@@ -118,7 +119,7 @@ def trl_trainer(
 
 
 class InTurns(TrainerCallback):
-    """Times TRL's steps, and one of ours after each."""
+    """Time TRL's steps, and one of ours after each."""
 
     def __init__(self, ours: Callable[[], dict] | None) -> None:
         self.ours = ours
@@ -129,7 +130,7 @@ class InTurns(TrainerCallback):
         self.clock = measure.Clock()
 
     def on_step_end(self, *_, **__) -> None:
-        """Stop the clock, and let the other one run."""
+        """Stop the clock, then time one step of ours."""
         self.seconds["TRL"].append(self.clock.seconds())
         if self.ours:
             self.seconds["ours"].append(measure.seconds_of(self.ours))
@@ -151,7 +152,7 @@ def measure_peak(who: str, width: int, new: int) -> None:
     model, tokenizer, prompts = problem(width)
     trainer = trl_trainer(model, tokenizer, prompts, new, 2, InTurns(None))
     ours = our_step(model, tokenizer, prompts, new)
-    Path("/proc/self/clear_refs").write_text("5")  # Linux forgets the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak that Linux keeps
     before = high_water()
     if who == "TRL":
         trainer.train()
@@ -163,7 +164,7 @@ def measure_peak(who: str, width: int, new: int) -> None:
 
 
 def high_water() -> float:
-    """Return the largest resident memory of this process since it was last forgotten, in MB."""
+    """Return the peak of resident memory of this process since it was last reset, in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
@@ -176,7 +177,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     ap.add_argument("--long", action="store_true")
-    ap.add_argument("--steps", type=int, default=4, help="of which the first is not counted")
+    ap.add_argument("--steps", type=int, default=4, help="steps; the first one is not counted")
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--peak", help=argparse.SUPPRESS)
     ap.add_argument("--sizes", type=int, nargs=2, help=argparse.SUPPRESS)
@@ -194,8 +195,8 @@ def main() -> None:
     for who, runs in turns.seconds.items():
         wall, cpu = zip(*runs[1:])
         rows[who] = {
-            "wall s": measure.median(wall),
-            "CPU s": measure.median(cpu),
+            "wall s": statistics.median_low(wall),
+            "CPU s": statistics.median_low(cpu),
             "peak MB": peak(who, width, new),
         }
     rows["TRL / ours"] = {key: rows["TRL"][key] / rows["ours"][key] for key in rows["ours"]}

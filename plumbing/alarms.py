@@ -3,9 +3,9 @@
 import math
 
 LAST = 5  # steps whose mean stands for the end of a phase
-PATIENCE = 10  # steps before the numbers count
+PATIENCE = 10  # steps of a training phase before it raises alarms
 
-BOUNDS = {  # logged number -> least and most that is healthy, what it means otherwise
+BOUNDS = {  # logged number -> healthy minimum and maximum, what a value outside means
     "usable": (0.02, 1, "hardly any task is usable: name a larger --model or another prompt"),
     "copies": (0, 0.2, "the Generator copies its example: keep --guards on, lower --lr"),
     "zero_advantage_groups": (0, 0.75, "most groups teach nothing: raise --group"),
@@ -15,18 +15,18 @@ BOUNDS = {  # logged number -> least and most that is healthy, what it means oth
     "duplicates": (0, 0.3, "the Generator repeats itself: keep --guards on"),
     "kl": (0, 1, "the policy is far from the phase's start: lower --lr or raise --beta"),
 }
-ENTROPY_LEFT = 1 / 3  # of the first step's entropy, under which completions become alike
+ENTROPY_LEFT = 1 / 3  # share of the first step's entropy below which an alarm is raised
 
 
 def alarms(lines: list[dict]) -> dict[str, str]:
-    """Return logged number -> sentence, for each that is not healthy at the end of these lines.
+    """Return a sentence for each logged number that is unhealthy at the end of these lines.
 
-    A training phase is given PATIENCE steps.
+    A training phase raises no alarm before it has logged PATIENCE steps.
     """
     found = {}
     if "entropy" in lines[-1] and len(lines) < PATIENCE:
         return found
-    recent = means(lines)
+    recent = recent_means(lines)
     for name, (low, high, meaning) in BOUNDS.items():
         value = recent.get(name, low)
         if not low <= value <= high:
@@ -40,7 +40,7 @@ def alarms(lines: list[dict]) -> dict[str, str]:
     return found
 
 
-def means(lines: list[dict]) -> dict[str, float]:
+def recent_means(lines: list[dict]) -> dict[str, float]:
     """Return the mean of each number over the last steps; NaN where a line lacks it."""
     last = lines[-LAST:]
     result = {}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float) -> Tensor:
-    """Return attention within each prompt, (N, H, P, D); what it holds at padding has no meaning.
+    """Return attention within each prompt, (N, H, P, D); the values at padding are meaningless.
 
     query (N, H, P, D), key and value (N, K, P, D), padding (N,): tokens of padding on the left.
     """

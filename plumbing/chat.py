@@ -1,7 +1,7 @@
 """Chat templates: from the messages of a chat to the text that a model continues.
 
-Templates of real models differ, most of them without a word.  Four differences matter here, and
-all are found by rendering chats, not by a list of model names:
+The templates of real models differ, and most differ silently.  Four differences matter here, and
+all are detected by rendering chats, not by a list of model names:
 
     system message  A template may refuse or drop it.  Its text then goes before the user's.
     thinking        A prompt may already end in "<think>".  A reader of the completion needs that
@@ -11,8 +11,8 @@ all are found by rendering chats, not by a list of model names:
     end of a turn   The token that follows an assistant's message ends a completion, whether or not
                     the files of the model name it.
 
-A template that drops rules and earlier turns on purpose contains the word `drops_system`, in a
-comment for example, as that of `tiny` does.
+A template that drops the system message and earlier turns on purpose says so with the word
+`drops_system`, for example in a comment; the template of `tiny` does.
 
 One raw example, the ChatML of a model without a template of its own:
     "<|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n"
@@ -27,7 +27,7 @@ import sys
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from errors import Lost, UnusableModel, UsageError
+from errors import Lost, UnusableModel, UsageError, first_line
 from plumbing import distributed
 from template import Chat
 
@@ -43,16 +43,16 @@ END_THINK = "\n</think>\n\n"
 MARK = "a-trial-request"  # what the user of a trial chat says
 TRIAL = [{"role": "system", "content": "a-trial-rule"}, {"role": "user", "content": MARK}]
 ANSWER = "a-trial-reply"  # what the assistant of a trial chat says
-MARKER = re.compile(r"[<\[].+[>\]]")  # <|eot_id|>, </s>, [/INST]: not a word of a text
+MARKER = re.compile(r"[<\[].+[>\]]")  # a control token such as <|eot_id|>, </s> or [/INST]
 DATE_FUNCTION = "strftime_now"  # how a template asks for the date
-DATE_CODES = "aAbBcdDeFgGhHIjmMpRSTuUVwWxXyYzZ"  # of strftime
+DATE_CODES = "aAbBcdDeFgGhHIjmMpRSTuUVwWxXyYzZ"  # the format codes of strftime
 SAVED_DATE = "chat_template_date"  # in the tokenizer_config.json of a checkpoint
-UNPADDED_CODES = "dmyHIMSj"  # of these there is a form without zeros, %-d for one
+UNPADDED_CODES = "dmyHIMSj"  # these also have a form without leading zeros, such as %-d
 
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Print a note to stderr, once per run, without spoiling a progress bar."""
+    """Print a note to stderr, once per run, without breaking a progress bar."""
     if distributed.rank == 0:
         tqdm.write(text, file=sys.stderr)
 
@@ -71,7 +71,10 @@ def frozen_date(date: str) -> str:
     try:
         moment = datetime.datetime.strptime(date, "%Y-%m-%d")
     except ValueError:
-        raise UsageError(f"the date {date!r} is not of the form YYYY-MM-DD") from None
+        raise UsageError(
+            f"the date {date!r} is not of the form YYYY-MM-DD: correct chat_template_date in the "
+            "model's tokenizer_config.json, or date in the run's config.json."
+        ) from None
     written = {f"%{code}": moment.strftime(f"%{code}") for code in DATE_CODES}
     for code in UNPADDED_CODES:
         written[f"%-{code}"] = written[f"%{code}"].lstrip("0") or "0"
@@ -106,8 +109,8 @@ def system_before_user(chat: Chat) -> Chat:
 def dropped_role(text: str, chat: Chat) -> str | None:
     """Return the role of a message that the rendered text does not hold, or None.
 
-    Spaces do not count.  A message that was found is taken out, longest first: a short one that is
-    part of a longer one has to be there on its own.
+    White space does not count.  Each message that is found is removed, the longest first, so a
+    short message that is part of a longer one must also occur on its own.
     """
     rest = "".join(text.split())
     for message in sorted(chat, key=lambda message: -len(message["content"])):
@@ -118,14 +121,8 @@ def dropped_role(text: str, chat: Chat) -> str | None:
     return None
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its type."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:150]
-
-
 class ChatFormat:
-    """How one tokenizer writes chats.  `date` is what its template takes for today."""
+    """How one tokenizer writes chats.  `date` is what its template prints as today's date."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, date: str = "") -> None:
         self.tokenizer = tokenizer
@@ -163,7 +160,7 @@ class ChatFormat:
             text = self.render(chat)
         except (Lost, UnusableModel):
             raise
-        except Exception as error:  # a template is a program: any kind can come out of it
+        except Exception as error:  # a template is a program and can raise anything
             return "", first_line(error)
         wanted = chat
         if DROPS_SYSTEM in self.template():
@@ -189,7 +186,7 @@ class ChatFormat:
         return text
 
     def prefill(self) -> str:
-        """Return the thought that each prompt already opens, such as "<think>\\n", or ""."""
+        """Return the text with which each prompt opens a thought, such as "<think>\\n", or ""."""
         generation_prompt = self.prompt(TRIAL).rpartition(MARK)[2]
         _, tag, thought = generation_prompt.partition(THINK)
         return "" if "</think>" in thought else tag + thought
@@ -206,7 +203,7 @@ class ChatFormat:
                 text = self.render(chat, add_generation_prompt=False)
             except (Lost, UnusableModel):
                 raise
-            except Exception:  # one that takes no assistant's message names no end of it
+            except Exception:  # a template that takes no assistant message marks no end of one
                 return None
             rest = text.partition(ANSWER)[2].lstrip()
             if rest:

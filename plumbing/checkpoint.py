@@ -3,7 +3,7 @@
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors
 
 The name carries the start of the file's SHA-256: a damaged checkpoint is reported and the one
-before it is used.  Random states need no place in it, since each step has a seed of its own.
+before it is used.  It holds no random state, because each step has its own seed.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from safetensors.torch import save_file
 from plumbing.distributed import part_as, rank0_only, whole
 from plumbing.runfolder import atomic_write
 
-KEPT = 2  # checkpoints of a phase
+KEPT = 2  # checkpoints kept per phase
 
 
 def save_step(
     folder: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Keep the state after `step` steps, and the one before it."""
+    """Save the state after `step` steps; keep the previous checkpoint as well."""
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"model {name}"] = whole(parameter.detach())
-    for i, slots in optimizer.state_dict()["state"].items():
-        for slot, tensor in slots.items():
-            tensors[f"optimizer {i} {slot}"] = whole(tensor)
+    for i, buffers in optimizer.state_dict()["state"].items():
+        for buffer, tensor in buffers.items():
+            tensors[f"optimizer {i} {buffer}"] = whole(tensor)
     _write(folder, step, tensors)
 
 

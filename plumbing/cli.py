@@ -1,15 +1,14 @@
 """The command line of `python selfplay.py`: options, the run folder, and how a run ends.
 
-Options are made from `config.Config`.  A run folder that holds a run of other settings is refused,
-unless --set-changed is given.  Exit code 2: bad input or no room; 3: a phase had nothing to learn
-from; 130: Ctrl-C.
+Options are made from `config.Config`.  A run folder that holds a run with other settings is
+refused unless --set-changed is given.  Exit code 2: bad input, or out of memory or disk space; 3: a
+phase had nothing to learn from; 130: Ctrl-C.
 """
 
 import argparse
 import difflib
 import json
 import platform
-import sys
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -32,10 +31,10 @@ from plumbing.trackers import wandb
 
 LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01}
 MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
-MANY = 10**9
-AGAIN = "What is on the disk is whole; the same command continues from the last checkpoint."
-MAY_CHANGE = {"save_every", "run"}  # leaves a run the same run
-AFTER_SAMPLING = {"p_min", "p_max", "select", "heldout", "eval_tasks"}  # candidates can be kept
+MANY = 10**9  # upper bound of every other option
+AGAIN = "All files on disk are intact; the same command continues from the last checkpoint."
+MAY_CHANGE = {"save_every", "run"}  # settings that may change without --set-changed
+AFTER_SAMPLING = {"p_min", "p_max", "select", "heldout", "eval_tasks"}  # candidates stay valid
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,14 +75,14 @@ def make_parser(doc: str) -> Parser:
     flags = groups[RUN]
     flags.add_argument("--smoke", action="store_true", help="every phase with minimal counts")
     flags.add_argument(
-        "--set-changed", action="store_true", help="continue a run although options were changed"
+        "--set-changed", action="store_true", help="continue a run with changed options"
     )
-    flags.add_argument("--wandb", action="store_true", help="log to Weights & Biases, too")
+    flags.add_argument("--wandb", action="store_true", help="also log to Weights & Biases")
     return parser
 
 
 def add_option(group: argparse._ArgumentGroup, f: Field) -> None:
-    """Add the option of one field, with default, the paper's value and tiny's in its help."""
+    """Add the option of one field; its help names the default, the paper's value and tiny's."""
     values = {"default": f.default, "paper": f.metadata["paper"], "tiny": TINY.get(f.name)}
     notes = [f"{who} {value}" for who, value in values.items() if value not in ("", None)]
     choices = f.metadata["choices"] or None
@@ -98,7 +97,7 @@ def add_option(group: argparse._ArgumentGroup, f: Field) -> None:
 
 
 def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, argparse.Namespace]:
-    """Return the settings, and the flags that are none: set_changed and wandb."""
+    """Return the settings, and the flags that are not settings: smoke, set_changed and wandb."""
     parser = make_parser(doc)
     options = vars(parser.parse_args(argv))
     names = ("smoke", "set_changed", "wandb")
@@ -119,7 +118,7 @@ def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, ar
 def check_values(parser: Parser, cfg: Config) -> None:
     """Exit with a message if a value is out of its bounds."""
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
-        parser.error(f"--run {cfg.run} is not the name of a folder under runs/")
+        parser.error(f"--run {cfg.run} is not the name of a folder under runs/: use no slash or ..")
     for f in fields(Config):
         value = getattr(cfg, f.name)
         if f.type is str:
@@ -133,11 +132,11 @@ def check_values(parser: Parser, cfg: Config) -> None:
     if cfg.p_min > cfg.p_max:
         parser.error(f"--p-min {cfg.p_min} is above --p-max {cfg.p_max}: no task would be kept")
     if cfg.rows != "auto" and not (cfg.rows.isdecimal() and int(cfg.rows) > 0):
-        parser.error(f"--rows {cfg.rows} is neither auto nor a number of completions")
+        parser.error(f"--rows {cfg.rows} is neither auto nor a number of at least 1")
 
 
 def machine(cfg: Config) -> dict[str, str]:
-    """Return what besides the settings decides a run to the last bit."""
+    """Return what else, besides the settings, determines a run bit for bit."""
     files = [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("plumbing/*.py"))]
     prompts = [ROOT / "examples.txt", Path(cfg.generator_prompt), Path(cfg.solver_prompt)]
     files += [path for path in prompts if path.is_file()]
@@ -153,7 +152,7 @@ def machine(cfg: Config) -> dict[str, str]:
 
 
 def open_folder(cfg: Config, set_changed: bool) -> Path:
-    """Return the run folder; raise UsageError if it holds a run of other settings."""
+    """Return the run folder; raise UsageError if it holds a run with other settings."""
     folder = Path("runs") / cfg.run
     path = folder / "config.json"
     wanted = asdict(cfg) | {"machine": machine(cfg), "date": today()}
@@ -166,16 +165,16 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
         changed = "; ".join(changes)
         if changed and not set_changed:
             raise UsageError(
-                f"{folder} holds a run of other settings: {changed}. Continue with the new values "
-                "by --set-changed, name this run with --run NAME, or delete the folder."
+                f"{folder} holds a run with other settings: {changed}. Pass --set-changed "
+                "to continue with the new values or --run NAME for a new run, or delete the folder."
             )
         if changed:
-            print(f"{folder} continues, an unfinished training from its start: {changed}")
+            print(f"{folder} continues; unfinished training starts again, as {changed}")
             forget_unfinished(folder, keep_candidates=other <= AFTER_SAMPLING | {"machine"})
         if "machine" in other:
             print(
-                f"{folder} continues with other versions, code or threads, so not to the bit: it "
-                f"began with {found.get('machine')}, now it is {wanted['machine']}"
+                f"{folder} continues with other versions, code or threads, so its result will "
+                f"not be bit-identical: was {found.get('machine')}, is {wanted['machine']}"
             )
     write_whole(path, json.dumps(wanted, indent=1))
     return folder
@@ -216,7 +215,6 @@ def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run
         with enough_memory(run):
             solver = loop(cfg, run)
         print(f"{report.write(folder)}\nlog: {folder}/log.jsonl\ntrained Solver: {solver}")
-        sys.stdout.flush()  # a closed pipe must show here, not when Python ends
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -1,10 +1,12 @@
-"""How a command ends: one line on the standard error and an exit code, never a traceback."""
+"""How a command ends: one line on standard error and an exit code, never a traceback."""
 
 import os
 import sys
 from collections.abc import Callable
 
-from errors import EmptyPhase, Malformed, UsageError
+import torch
+
+from errors import EmptyPhase, Malformed, UsageError, first_line
 
 
 def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> int:
@@ -12,7 +14,7 @@ def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> 
 
     `advice` says what to do after an interruption, by Ctrl-C or by the system.
     The code is that of the work (None: 0), or 2: bad input; 3: a phase had nothing to learn from;
-    130: Ctrl-C; 141: the reader of the output has ended.
+    130: Ctrl-C; 141: the reader of the output closed the pipe.
     """
     try:
         code = work() or 0
@@ -26,6 +28,10 @@ def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> 
         return 130
     except OSError as error:
         print(f"{name}: error: {error}. {advice}".rstrip(), file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        advice = "Lower --max-new-tokens, or name a smaller --model."
+        print(f"{name}: error: out of memory ({first_line(error)}). {advice}", file=sys.stderr)
         return 2
     except (Malformed, UsageError, EmptyPhase) as error:
         print(f"{name}: error: {error}", file=sys.stderr)

@@ -3,12 +3,13 @@
 A decode step launches hundreds of small kernels; a CUDA graph launches them all at once, but reads
 and writes fixed addresses.  So a `Workspace` (cache, inputs, one graph per shape) outlives its
 batch: later batches and phases of the same model and size replay the graphs that are there.  They
-are dropped when the model's weights have moved, when `release` is called, or with the model.
+are dropped when the model's weights move, when `release` is called, or with the model.
 
-On a CPU nothing is captured and nothing is kept.  The number of captures is in `KEPT.captures`.
+On a CPU nothing is captured and nothing is kept.  `WORKSPACES.captures` counts the captures.
 """
 
 from collections.abc import Callable
+from dataclasses import astuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -47,10 +48,14 @@ class Workspace:
 
 
 class Workspaces:
-    """Workspaces by model and size.  `record` captures a step; None runs every step as it is."""
+    """Workspaces by model and size.
 
-    def __init__(self, record: Callable | None) -> None:
+    `record` captures a step on devices of these types; None runs every step without capture.
+    """
+
+    def __init__(self, record: Callable | None, devices: tuple[str, ...] = ("cuda",)) -> None:
         self.record = record
+        self.devices = devices
         self.captures = 0
         self.kept: WeakKeyDictionary = WeakKeyDictionary()  # model -> addresses, {size: Workspace}
 
@@ -64,7 +69,7 @@ class Workspaces:
             known = (addresses, {})
             self.kept[model] = known
         workspaces = known[1]
-        key = (*vars(size).values(), new_tokens)
+        key = (*astuple(size), new_tokens)
         if key not in workspaces:
             workspaces[key] = Workspace(size, new_tokens, device)
         workspaces[key].cache.reset()
@@ -72,7 +77,7 @@ class Workspaces:
 
     def captures_on(self, device: torch.device) -> bool:
         """Return whether steps are captured on this device."""
-        return self.record is not None and (device.type == "cuda" or self.record is not record)
+        return self.record is not None and device.type in self.devices
 
     def run(self, workspace: Workspace, step: Step, token, position) -> torch.Tensor:
         """Decode one token per slot: token and position (S,) -> logits (S, V)."""
@@ -82,7 +87,7 @@ class Workspaces:
         inputs[1].copy_(position[:, None])
         if not self.captures_on(token.device):
             return step(*inputs)
-        shape = tuple(vars(workspace.cache.size).values())
+        shape = astuple(workspace.cache.size)
         if shape not in workspace.graphs:
             workspace.graphs[shape] = self.record(lambda: step(*inputs))
             self.captures += 1
@@ -95,4 +100,4 @@ class Workspaces:
         return found
 
 
-KEPT = Workspaces(record)
+WORKSPACES = Workspaces(record)

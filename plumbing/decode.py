@@ -1,7 +1,7 @@
 """A decode step of our own for the Llama family: the same mathematics in fewer operators.
 
-The families of transformers run a step through some forty operators per layer.  For Llama, Qwen2,
-Qwen3 and Mistral (SmolLM is a Llama) this file does it in eighteen (Qwen3: twenty), with
+A step of the models in transformers takes about forty operators per layer.  For Llama, Qwen2,
+Qwen3 and Mistral (SmolLM is a Llama) this file needs eighteen (Qwen3: twenty), with
 
     one product for queries, keys and values, and one for the MLP's gate and up projection;
     rotary positions as one complex product, in place;
@@ -9,7 +9,7 @@ Qwen3 and Mistral (SmolLM is a Llama) this file does it in eighteen (Qwen3: twen
 
 The fused weights are copies; `fused_step` brings them up to date, in place, for each rollout.  The
 two numbers that a rotation turns are neighbours here, and D / 2 apart in transformers, so the rows
-of the fused weights are in another order, and the cache reorders the keys of the prompts alike.
+of the fused weights are reordered, and the cache reorders the keys of the prompts likewise.
 
 Letters in shapes: S slots, E hidden size, H heads, K key/value heads, h = H / K, D head size, I MLP
 size.  The order of a head of six:
@@ -48,7 +48,7 @@ def supports(model: PreTrainedModel) -> bool:
 
 
 def fused_step(model: PreTrainedModel) -> "FusedStep | None":
-    """Return the step of this model with its weights of now, or None if it has none."""
+    """Return the fused step of this model with its current weights, or None if there is none."""
     if not supports(model):
         return None
     if model not in _steps:
@@ -99,7 +99,7 @@ class FusedStep:
         linears = [attention.q_proj, attention.k_proj, attention.v_proj]
         ordered = [True, True, False]  # values are not rotated
         gate_up = [mlp.gate_proj, mlp.up_proj]
-        qk_norm = [None]
+        qk_norm = [None]  # only Qwen3 has these norms
         if hasattr(attention, "q_norm"):
             qk_norm = [attention.q_norm.weight.expand(self.heads, -1)]
             qk_norm += [attention.k_norm.weight.expand(self.kv_heads, -1)]
@@ -117,7 +117,7 @@ class FusedStep:
         )
 
     def _fuse(self, key: tuple, parts: list, ordered: list[bool] | None = None) -> Tensor | None:
-        """Write the parts below each other, in place if they have been there before."""
+        """Stack the parts into one tensor; write in place if an equal one is kept for this key."""
         if parts[0] is None:
             return None
         if ordered is not None:
@@ -147,7 +147,7 @@ class FusedStep:
         return self.head(F.rms_norm(x, x.shape[-1:], self.norm, self.eps))
 
     def attention(self, i: int, layer: Layer, x: Tensor, turn: Tensor, cache: GroupCache) -> Tensor:
-        """Return x (S, E) plus what layer i attends to."""
+        """Return x (S, E) plus the attention output of layer i."""
         H, K, D = self.heads, self.kv_heads, self.head_size
         normed = F.rms_norm(x, x.shape[-1:], layer.norm, self.eps)
         qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(len(x), H + 2 * K, D)
@@ -160,7 +160,7 @@ class FusedStep:
         return add_linear(x, out.view(len(x), -1), layer.out)
 
     def mlp(self, layer: Layer, x: Tensor) -> Tensor:
-        """Return x (S, E) plus the MLP of it."""
+        """Return x (S, E) plus its MLP output."""
         normed = F.rms_norm(x, x.shape[-1:], layer.mlp_norm, self.eps)
         gate, up = F.linear(normed, layer.gate_up, layer.gate_up_bias).chunk(2, -1)  # (S, I)
         return add_linear(x, F.silu(gate) * up, layer.down)

@@ -1,4 +1,4 @@
-"""Several processes, one GPU each: who does what, and how the parts become the whole again.
+"""Several processes, one GPU each: how work is shared out and results are combined.
 
     torchrun --nproc_per_node 4 selfplay.py --model Qwen/Qwen2.5-1.5B
 
@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
-from errors import Lost, UsageError
+from errors import Lost, UsageError, first_line
 
 rank = 0  # which process this is
 size = 1  # of how many
@@ -43,7 +43,9 @@ def start(device: str) -> None:
         local_rank = int(os.environ["LOCAL_RANK"])
         gpus = torch.cuda.device_count()
         if local_rank >= gpus:
-            raise UsageError(f"--nproc_per_node: this machine has only {gpus} GPUs.")
+            raise UsageError(
+                f"--nproc_per_node: this machine has only {gpus} GPUs: start at most as many."
+            )
         torch.cuda.set_device(local_rank)
     dist.init_process_group(backend)
     rank = dist.get_rank()
@@ -57,7 +59,7 @@ def start(device: str) -> None:
 def lost(*_: Any, why: str = "") -> None:
     """Raise the error that ends this process after another one has ended."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise Lost("another process of this run has ended; any number of them can go on" + why)
+    raise Lost(f"another process of this run has ended{why}; restart with any number of processes")
 
 
 def run_collective(work: Callable, *arguments: Any) -> Any:
@@ -67,7 +69,7 @@ def run_collective(work: Callable, *arguments: Any) -> Any:
     except RuntimeError as error:  # of gloo and NCCL alike
         if size == 1 or isinstance(error, torch.OutOfMemoryError):
             raise
-        lost(why=f" ({str(error).splitlines()[0]})")
+        lost(why=f" ({first_line(error)})")
 
 
 def combine(x: Tensor, how: Any = dist.ReduceOp.SUM) -> Tensor:
@@ -84,9 +86,9 @@ def wait() -> None:
 
 
 def rank0_only(write: Callable) -> Callable:
-    """Let the first process alone do what this function does.
+    """Make only the first process run this function.
 
-    All wait before it, so that none still reads what it replaces, and after it.
+    All processes wait before it, so that none still reads what it replaces, and after it.
     """
 
     @functools.wraps(write)
@@ -103,7 +105,7 @@ def rank0_only(write: Callable) -> Callable:
 
 
 def share(items: Sequence) -> Sequence:
-    """Return this process's items of a list or tensor; the processes take turns."""
+    """Return this process's items of a list or tensor, which are dealt out in turn."""
     return items[rank::size]
 
 
@@ -137,7 +139,7 @@ def own(keys: list) -> list[bool]:
 
 
 def add_up(model: torch.nn.Module, sums: dict[str, float]) -> dict[str, float]:
-    """Sum the gradients, and some numbers, over the processes."""
+    """Sum the gradients and `sums` over the processes; return the summed `sums`."""
     if size == 1:
         return sums
     totals = torch.tensor(list(sums.values()), dtype=torch.float64, device=model.device)
@@ -154,7 +156,7 @@ def add_up(model: torch.nn.Module, sums: dict[str, float]) -> dict[str, float]:
 
 
 def clip_grad_norm(model: torch.nn.Module, limit: float) -> Tensor:
-    """Do what torch's clip_grad_norm_ does, also where some of the gradients are sharded."""
+    """Clip as torch's clip_grad_norm_ does, even if some of the gradients are sharded."""
     kinds: dict[bool, list] = {False: [], True: []}
     for weight in model.parameters():
         kinds[isinstance(weight, DTensor)].append(weight)
@@ -172,7 +174,7 @@ def clip_grad_norm(model: torch.nn.Module, limit: float) -> Tensor:
 
 
 def shard(model: torch.nn.Module) -> None:
-    """Leave to each process its part of the weights of each layer."""
+    """Split the weights of each layer among the processes."""
     if size == 1:
         return
     layers = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
@@ -181,12 +183,12 @@ def shard(model: torch.nn.Module) -> None:
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Return whether any of the weights is in parts."""
+    """Return whether any weight is sharded."""
     return any(isinstance(weight, DTensor) for weight in model.parameters())
 
 
 def whole(x: Tensor) -> Tensor:
-    """Return a tensor with all its parts.  All processes must call this together."""
+    """Return a tensor unsharded.  All processes must call this together."""
     return run_collective(x.full_tensor) if isinstance(x, DTensor) else x
 
 
@@ -202,7 +204,7 @@ def part_as(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def in_step(model: torch.nn.Module, batches: list, idle: Any) -> list:
-    """Fill the batches of a sharded model up with `idle`, until all processes have as many."""
+    """Pad the batches of a sharded model with `idle` until all processes have equally many."""
     if not is_sharded(model):
         return batches
     count = torch.tensor(len(batches), device=model.device)

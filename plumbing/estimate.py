@@ -1,4 +1,4 @@
-"""What a run will do, said before it starts: completions, tokens, memory, and time on a CPU."""
+"""What a run will do, printed before it starts: completions, tokens, memory, time on a CPU."""
 
 import os
 
@@ -9,7 +9,7 @@ from plumbing import distributed
 from plumbing.memory import GB, ROOM, Setup, Shape, local_shape
 from plumbing.precision import dtype_on
 
-CPU_SPEED = 3e10  # parameters times tokens per second that a few cores sample, roughly
+CPU_SPEED = 3e10  # roughly, of a few cores: parameters x tokens sampled per second
 DAY = 86_400
 
 
@@ -29,17 +29,17 @@ def plan(cfg: Config) -> str:
     ]
     if cfg.p_min > 1 / cfg.num_probes:
         lines.append(
-            f"  --p-min {cfg.p_min} drops tasks that r_diff pays the Generator for: it pays from "
-            f"a pass rate of {1 / cfg.num_probes} on"
+            f"  --p-min {cfg.p_min} drops tasks that r_diff pays the Generator for: it pays for "
+            f"pass rates of {1 / cfg.num_probes} and more"
         )
     shape = local_shape(cfg.model)
     if shape:
-        lines.append("  " + memory(cfg, shape))
-        lines += slow(cfg, shape, tokens)
+        lines.append("  " + memory_line(cfg, shape))
+        lines += slow_lines(cfg, shape, tokens)
     return "\n".join(lines)
 
 
-def memory(cfg: Config, shape: Shape) -> str:
+def memory_line(cfg: Config, shape: Shape) -> str:
     """Return the memory of the largest update, and what to do if the machine has less."""
     cuda = cfg.device.startswith("cuda")
     setup = Setup(
@@ -70,7 +70,7 @@ def memory_of(device: str) -> float:
     return float("inf")  # Windows does not say
 
 
-def slow(cfg: Config, shape: Shape, tokens: int) -> list[str]:
+def slow_lines(cfg: Config, shape: Shape, tokens: int) -> list[str]:
     """Return a warning if a CPU would take long."""
     days = cfg.iterations * tokens * shape.parameters / CPU_SPEED / DAY
     if cfg.device != "cpu" or days < 0.1:

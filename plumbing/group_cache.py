@@ -18,7 +18,7 @@ K key/value heads, h = H / K, D head size.  Two groups of two completions, and o
     ([[0, 1], [2, 3]], [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)])
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import AttentionInterface
@@ -26,10 +26,10 @@ from transformers import AttentionInterface
 from errors import UnusableModel
 from plumbing.attention import causal
 
-MOST_HEADS = 512  # keys and values of one layer
+MOST_HEADS = 512  # upper bound of 2 K, the heads of keys and values in a layer
 UNSERVED = (
     "the hand-written sampler supports models whose every layer is plain attention (no short "
-    "window, soft cap or sink), and this one is not: use --sampler hf"
+    "window, soft cap or sink), and this model has others: use --sampler hf"
 )
 
 
@@ -76,7 +76,7 @@ def lane_table(
 
 @dataclass
 class Size:
-    """How much of the cache is in use; on a GPU each size is a shape of its own."""
+    """How much of the cache is in use; on a GPU each size has a CUDA graph of its own."""
 
     slots: int
     places: int
@@ -90,7 +90,7 @@ class GroupCache:
 
     def __init__(self, size: Size, new_tokens: int, device: torch.device) -> None:
         self.room = size  # what is allocated; `size` is what is in use
-        self.size = Size(**vars(size))
+        self.size = replace(size)
         self.new_tokens = new_tokens
         self.device = device
         self.prompts: dict[int, tuple] = {}  # layer -> keys and values, (M, K, P, D) each
@@ -108,10 +108,11 @@ class GroupCache:
         self.order: torch.Tensor | None = None  # of the numbers of a key, if not the model's
         self.filling: torch.Tensor | None = None  # places of the prompts in a prefill
         self.filling_mask: torch.Tensor | None = None  # (B, P): which of their ids are tokens
+        self.seen: set[int] = set()  # layers that this prefill has passed
 
     def reset(self) -> None:
         """Forget every prompt and completion; the memory stays."""
-        self.size = Size(**vars(self.room))
+        self.size = replace(self.room)
         self.prompt_bias.zero_()
         self.own_bias.fill_(-torch.inf)
 
@@ -119,12 +120,12 @@ class GroupCache:
         """Let the next forward pass store these prompts; mask (B, P) is False at padding."""
         self.filling = torch.tensor(places, device=self.device)
         self.filling_mask = mask
-        self.seen: set[int] = set()
+        self.seen = set()
         self.prompt_bias[self.filling] = -torch.inf
         self.prompt_bias[self.filling, : mask.shape[1]] = torch.where(mask, 0.0, -torch.inf)
 
     def end_prefill(self, layers: int) -> None:
-        """Refuse a model of which some layer has not attended through this cache."""
+        """Raise UnusableModel if some layer did not attend through this cache."""
         self.filling = self.filling_mask = None
         if len(self.seen) < layers:
             raise UnusableModel(UNSERVED)
@@ -150,7 +151,7 @@ class GroupCache:
         self.own[layer] = k.new_zeros(own)
 
     def set_lanes(self, place_of: list[int | None], width: int = 0) -> None:
-        """Tell which place each slot in use continues; at least `width` lanes per place."""
+        """Set the place that each slot in use continues, with at least `width` lanes per place."""
         lanes, lane_of = lane_table(place_of, self.size.places, width)
         self.size.lanes = len(lanes[0])
         lanes, lane_of = (torch.tensor(x, device=self.device) for x in (lanes, lane_of))

@@ -41,8 +41,8 @@ def mean(values: list) -> float:
 def bootstrap(groups: list[list]) -> Estimate:
     """Return the mean of the groups' means and its 95 % interval.
 
-    Each group counts alike, whatever its size.  The values are resampled within each group, with a
-    fixed seed.  Groups whose values are all equal have an interval without width.
+    Each group has the same weight, whatever its size.  The values are resampled within each group,
+    with a fixed seed.  If the values of every group are all equal, the interval has width 0.
     """
     rng = random.Random(0)
     samples = []
@@ -103,6 +103,16 @@ def percent(share: float, sign: str = "") -> str:
 def interval(low: float, high: float, sign: str = "") -> str:
     """Write the ends of an interval in percent."""
     return f"[{percent(low, sign)}, {percent(high, sign)}]"
+
+
+def describe_mean(benchmarks: list[Verdicts]) -> str:
+    """Write the mean accuracy over benchmarks with its interval.
+
+    >>> describe_mean([[True], [False, False]])
+    '50.0 %  [50.0, 50.0]'
+    """
+    mean, low, high = macro_mean(benchmarks)
+    return f"{percent(mean)} %  {interval(low, high)}"
 
 
 def describe(right: Verdicts) -> str:

@@ -1,7 +1,7 @@
-"""From a name to a model: devices, folders and names of the hub, each served or refused by name.
+"""From a name to a model: choose the device, find the folder or hub model, load it or refuse it.
 
-A model is read in float32 from safetensors, without code of its own.  What is wrong with a name or
-a folder is said at once and in one line; without a network nothing is tried for long.
+A model is read in float32 from safetensors; no code that comes with it is run.  A bad name or
+folder is reported at once, in one line; without a network no request waits for long.
 
     >>> pick_device("cpu")
     'cpu'
@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from errors import Lost, UnusableModel, UsageError
+from errors import Lost, UnusableModel, UsageError, first_line
 from plumbing import distributed
-from plumbing.chat import CHATML, first_line, say_once
+from plumbing.chat import CHATML, say_once
 
 transformers.utils.logging.disable_progress_bar()  # a bar per checkpoint would hide ours
 transformers.utils.logging.set_verbosity_error()  # load_model checks what matters itself
@@ -39,7 +39,7 @@ HUB_TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 def pick_device(name: str = "") -> str:
     """Return the device to use: cpu, cuda, cuda:N or mps.
 
-    No name selects the GPU if there is one.  mps has to be asked for: it is not tested.
+    Without a name, take the GPU if there is one.  mps must be named, because it is not tested.
 
     Raises UsageError with the reason if this machine does not have the device.
     """
@@ -48,7 +48,7 @@ def pick_device(name: str = "") -> str:
     if not name:
         return "cuda" if gpus else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name}: there is cpu, cuda, cuda:N for GPU number N, and mps.")
+        raise UsageError(f"--device {name}: use cpu, cuda, cuda:N for GPU number N, or mps.")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"--device {name}: torch finds no Apple GPU here: use --device cpu.")
     if kind == "cuda" and not gpus:
@@ -81,7 +81,7 @@ def hub_answers() -> bool:
         )
     except Lost:
         raise
-    except Exception:  # each library of requests has errors of its own
+    except Exception:  # each HTTP library raises errors of its own
         return False
     return True
 
@@ -121,7 +121,7 @@ def unreadable(name: str, part: str, error: Exception) -> UnusableModel:
 
 
 def read_weights(name: str, **where: Any) -> PreTrainedModel:
-    """Return the model in float32.  Raises ValueError if a weight would have to be made up."""
+    """Return the model in float32.  Raises ValueError if a weight is missing or misshapen."""
     model, loaded = AutoModelForCausalLM.from_pretrained(
         name,
         trust_remote_code=False,
@@ -135,7 +135,7 @@ def read_weights(name: str, **where: Any) -> PreTrainedModel:
     if bad:
         raise ValueError(
             f"{len(bad)} weights are missing or not of the shape that config.json "
-            f"says, for one {bad[0]}"
+            f"says, for example {bad[0]}"
         )
     return model
 
@@ -161,7 +161,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
     except Exception as error:  # a broken folder can break transformers anywhere
         raise unreadable(name, part, error) from None
     if tokenizer.chat_template is None:
-        say_once("The model has no chat template: a plain ChatML one is used.")
+        say_once("The model has no chat template: plain ChatML is used instead.")
         tokenizer.chat_template = CHATML
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # streams and graphs belong to the current GPU

@@ -1,11 +1,11 @@
-"""What a training needs in memory, by formula.  `perf/fits.py --check` compares it with peaks.
+"""The memory that training needs, by formula; `perf/fits.py --check` compares it with peaks.
 
 Bytes per parameter while a player is trained and its device computes in bfloat16:
 
     4 weights   8 AdamW   2 bfloat16 copy that samples and computes   2 the frozen other player
     2 reference (beta > 0)   while it updates also 4 gradients
 
-A device that computes in float32 makes no copy to sample, but 4 bytes of each of the other two.
+A device that computes in float32 needs no copy; frozen player and reference take 4 bytes each.
 With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
 autocast adds 2; embedding and head are not shared out.
 
@@ -58,7 +58,7 @@ class Setup:
     beta: bool = False
     checkpointing: bool = False
     half: bool = True  # computes in bfloat16
-    frozen_player: bool = True  # is in memory, too
+    frozen_player: bool = True  # is in memory as well
     cuda: bool = True
     gpus: int = 1
 
@@ -74,12 +74,9 @@ class Setup:
 
     def update(self, m: Shape, tokens: int) -> float:
         """Return the bytes at the peak of an update with `tokens` in a micro-batch."""
-        if self.half:
-            size = 2
-            layer = (2 * (4 + 2 + 2) + 5 * 2) * m.width + 4 * 2 * m.mlp
-        else:
-            size = 4
-            layer = 4 * (11 * m.width + 4 * m.mlp)
+        size = 2 if self.half else 4
+        norm = 4 + 2 * size  # its input in float32 and scaled, and its output
+        layer = (2 * norm + 5 * size) * m.width + 4 * size * m.mlp
         chunk = microbatch.CHUNKS["cuda"] if self.cuda else microbatch.CHUNK
         kept = m.layers * layer
         if self.checkpointing:

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from plumbing import distributed
-from plumbing.cuda_graph import KEPT
+from plumbing.cuda_graph import WORKSPACES
 from plumbing.padding import batched
 from rollout import Rollout
 
@@ -19,7 +19,7 @@ Row = tuple[Rollout, float]  # a completion and its advantage
 BY_TOKENS = ("cuda",)  # devices whose micro-batches are cut by tokens; a CPU gains nothing
 CHUNKS = {"cuda": 2**26}  # elements of a chunk of logits: 256 MB in float32
 CHUNK = 2**25  # the same elsewhere
-FITS: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # what memory allowed before
+FITTING: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # model -> size that fitted
 
 
 def micro_batches(
@@ -42,9 +42,9 @@ def micro_batches(
 
 
 def by_tokens(rows: list[Row], size: int) -> list[list[Row]]:
-    """Cut rows into micro-batches of about as many tokens each, padding included.
+    """Cut rows into micro-batches of about equally many tokens, padding included.
 
-    Rows of like length come together, and those of one prompt stay together, as they share it.
+    Rows of similar length go together; rows of one prompt stay together, because they share it.
     """
     longest: dict[tuple, int] = {}  # prompt -> tokens of its longest row
     for rollout, _ in rows:
@@ -78,35 +78,35 @@ def padded_tokens(rows: list[Row]) -> int:
 
 
 def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -> T:
-    """Return work(size), with `size` halved as long as the memory does not suffice.
+    """Return work(size); halve `size` until it fits in memory.
 
-    `work` must begin from scratch each time.  First the caches that rollouts keep are given up.
-    The size that sufficed is remembered for the model's next steps.  Sharded models are not
-    retried, since the other processes would wait for ever.
+    `work` must begin from scratch each time.  The caches that rollouts keep are released first.
+    The size that fits is remembered for the model's next steps.  Sharded models are not retried,
+    because the other processes would wait forever.
     """
-    size = min(size, FITS.get(model, size))
+    size = min(size, FITTING.get(model, size))
     while True:
         try:
             return distributed.run_collective(work, size)
         except torch.OutOfMemoryError:
             if distributed.is_sharded(model):
                 raise
-            if KEPT.release():
+            if WORKSPACES.release():
                 continue
             if size == 1:
                 raise
         size = size // 2
-        FITS[model] = size
+        FITTING[model] = size
         print(f"short of memory: --micro-batch is now {size}")
 
 
 def in_chunks(
     function: Callable[..., tuple[Tensor, ...]], width: int, *tensors: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return function(*tensors), computed a few rows at a time if they make many numbers.
+    """Return function(*tensors), computed in chunks of rows if its intermediate results are large.
 
-    `width` is how many numbers `function` makes of each row.  The backward pass computes every
-    chunk again instead of keeping all of them.
+    `width` is how many numbers `function` computes per row.  The backward pass recomputes each
+    chunk instead of keeping all of them.
     """
     size = max(1, CHUNKS.get(tensors[0].device.type, CHUNK) // width)
     if len(tensors[0]) <= size:

@@ -1,6 +1,6 @@
-"""Check on the model at hand that a batch computes what each of its rows computes alone.
+"""Check that this model computes for a batch what it computes for each of its rows alone.
 
-Three kinds of models may differ without a word: rotary factors that change with the length of the
+Three kinds of models may differ silently: rotary factors that change with the length of the
 batch (LongRoPE, dynamic NTK), attention that is limited by a mask that the sampler does not see
 (chunks), and recurrent layers that let padding run through their state.  No list of names can be
 complete, so the check runs the model: a long and a short row together, the last tokens of each
@@ -31,7 +31,7 @@ SHORT = 3  # tokens of the short prompt
 FEW = SHORT + NEW + 1  # tokens of the shortest long row
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}  # mean difference of log-probabilities, nats
 TOLERANCE_OF_HALF = 0.5  # in bfloat16 and float16, whose rounding is coarse
-NAMES = ("position", "window", "chunk")  # in the names of settings that are lengths
+LENGTH_WORDS = ("position", "window", "chunk")  # in the names of settings that are lengths
 
 # Prompts (N of them) and the ids that follow, (N, NEW) -> log-probabilities of those ids, (N, NEW).
 Score = Callable[[list[list[int]], Tensor], Tensor]
@@ -86,7 +86,7 @@ def boundaries(config: dict, longest: int) -> list[int]:
     """Return the lengths below `longest` that a configuration names, at any depth."""
     found = set()
     for name, value in _settings(config):
-        is_length = any(word in name for word in NAMES) and type(value) is int
+        is_length = any(word in name for word in LENGTH_WORDS) and type(value) is int
         if is_length and 0 < value < longest:
             found.add(value)
     return sorted(found)
@@ -108,7 +108,7 @@ def differs(
     widths = [length - NEW, SHORT] if padded else [length - NEW]
     repeated = text * math.ceil(length / len(text))
     prompts = [repeated[:width] for width in widths]
-    ids = torch.tensor([repeated[:NEW]] * len(widths))  # what a repetition does not predict
+    ids = torch.tensor([repeated[:NEW]] * len(widths))  # a mere repetition would not predict them
     alone = torch.stack([plain_score(model, *row) for row in zip(prompts, ids)])
     together = score(prompts, ids.to(model.device))
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)
@@ -116,8 +116,8 @@ def differs(
     return not bool((difference <= tolerance).all())
 
 
-def arguments(model: PreTrainedModel) -> list[str]:
-    """Return the names that the forward pass takes."""
+def arguments(model: torch.nn.Module) -> list[str]:
+    """Return the names that the forward pass of a model, or of its base model, takes."""
     return list(inspect.signature(model.forward).parameters)
 
 

@@ -1,4 +1,4 @@
-"""A player: a model, its tokenizer, and the sampler that it speaks through.
+"""A player: a model, its tokenizer and its sampler.
 
 Most causal language models of Hugging Face work, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
@@ -20,13 +20,12 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from config import Config
-from errors import UnusableModel
+from errors import UnusableModel, first_line
 from plumbing import distributed, precision
 from plumbing.chat import (
     END_THINK,
     TRIAL,
     ChatFormat,
-    first_line,
     save_date,
     saved_date,
     say_once,
@@ -46,7 +45,7 @@ UNFINISHED = (
 
 
 def learned_positions(model: PreTrainedModel) -> float:
-    """Return for how many positions the model has an embedding; infinity if it computes them."""
+    """Return how many positions the model has embeddings for; infinity if it computes them."""
     names = [name for name, _ in model.named_parameters()]
     if any("position" in name or "wpe" in name for name in names):
         return getattr(model.config.get_text_config(), "max_position_embeddings", math.inf)
@@ -66,7 +65,7 @@ def draw_uniforms(shape: tuple[int, ...], seed: int, device: torch.device) -> to
 
 
 def switch_off_dropout(model: PreTrainedModel) -> None:
-    """Set every dropout rate to 0: modules of class Dropout, and rates that others keep."""
+    """Set every dropout rate to 0: in Dropout modules, and in the attributes of other modules."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -99,7 +98,7 @@ class Player:
         self.rows = rows
         self.positions = learned_positions(self.model)
         self.eos_ids = self.find_eos_ids(name)
-        # Nothing else is taken over: a penalty would sample what is not trained on.
+        # No other setting is kept: a penalty would sample from another policy than is trained.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos_ids)
         if frozen:  # a model that is not trained needs no float32 weights
             precision.cast_weights(self.model, precision.dtype_for(self.model))
@@ -174,7 +173,7 @@ class Player:
             )
 
     def sampling_model(self) -> PreTrainedModel:
-        """Return the model that samples: on a GPU a bfloat16 copy with the present weights."""
+        """Return the model that samples: on a GPU a bfloat16 copy with the current weights."""
         return precision.sampling_model(self.model)
 
     def digit_logits(self, chats: Iterable[Chat]) -> torch.Tensor:
@@ -192,7 +191,7 @@ class Player:
 
     @torch.no_grad()
     def refuse_other_logits(self) -> None:
-        """Raise UnusableModel if the logits are not those of the head alone, as grpo.py has them.
+        """Raise UnusableModel unless the logits are those of the head alone, as in grpo.py.
 
         Some families scale or cap them, or have a layer before the head.
         """
@@ -217,7 +216,7 @@ class Player:
     def prepare_training(
         self, cfg: Config
     ) -> tuple[list[torch.nn.Parameter], PreTrainedModel | None]:
-        """Return the weights to train, and pi_ref if there is a KL: a copy of the present model."""
+        """Return the weights to train, and pi_ref if there is a KL: a copy of the current model."""
         self.refuse_other_logits()
         sharded = cfg.shard == "on" and distributed.size > 1  # one process has nothing to share
         reference = None
@@ -239,10 +238,11 @@ class Player:
     # ---------------------------------------------------------------------------------- saving
 
     def fingerprint(self) -> str:
-        """Return a checksum of the weights, which tells them from others of the same name."""
+        """Return a checksum of the weights, which distinguishes models of the same name."""
         wide = torch.float32 if self.model.device.type == "mps" else torch.float64
         sums = [parameter.detach().sum(dtype=wide) for parameter in self.model.parameters()]
-        return f"{zlib.crc32(torch.stack(sums).float().cpu().numpy().tobytes()):08x}"
+        numbers = torch.stack(sums).float().cpu().numpy()
+        return f"{zlib.crc32(numbers.tobytes()):08x}"
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint that `from_pretrained` loads; it appears whole or not at all."""
@@ -261,19 +261,15 @@ class Player:
 
 @torch.inference_mode()
 def next_token_logits(
-    model: PreTrainedModel, prompts: list[list[int]], tokens: list[int] | None = None
+    model: PreTrainedModel, prompts: list[list[int]], tokens: list[int]
 ) -> torch.Tensor:
-    """Return the logits of `tokens`, by default all V, as the next token of each prompt.
-
-    Float32, (N, len(tokens)).
-    """
-    vocabulary = model.config.get_text_config().vocab_size
-    columns = torch.arange(vocabulary) if tokens is None else torch.tensor(tokens)
-    logits = torch.empty(len(prompts), len(columns))
+    """Return the logits of `tokens` as the next token of each prompt, float32, (N, len(tokens))."""
+    columns = torch.tensor(tokens, device=model.device)
+    logits = torch.empty(len(prompts), len(tokens))
     for rows in batched(range(len(prompts)), JUDGE_BATCH):
         ids, mask, positions = left_pad([prompts[row] for row in rows], model.device)
         out = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, position_ids=positions)
-        logits[list(rows)] = out.logits[:, -1, columns.to(model.device)].float().cpu()
+        logits[list(rows)] = out.logits[:, -1, columns].float().cpu()
     return logits
 
 
@@ -286,7 +282,7 @@ def enough_memory(run: Any) -> Iterator[None]:
         short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         if not short and "can't allocate memory" not in str(error):  # torch's words on a CPU
             raise
-        why = first_line(error) if str(error) else "no more to be had"
+        why = first_line(error) if str(error) else "no memory is left"
         raise UnusableModel(
             f"{run.phase}: out of memory ({why}). Lower --micro-batch, then --rows; use --beta 0 "
             "(no reference model), then --checkpointing on; or lower --max-new-tokens or --group. "

@@ -1,10 +1,10 @@
-"""Float32 weights that learn, and their bfloat16 copy that computes on fast hardware.
+"""Float32 weights that are trained, and the bfloat16 copy that computes on fast hardware.
 
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
 and the update's forward and backward passes use one bfloat16 copy of them, cast once per step; its
-gradients are added up in float32 where they belong, on the float32 weights.  Fast hardware is a
-GPU, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the model
-computes for itself, in float32.
+gradients are accumulated in float32, on the float32 weights.  Fast hardware is a
+GPU, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the
+float32 model itself computes.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.
 """
@@ -28,8 +28,8 @@ COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary(
 def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """Cast the weights in place and return the model.
 
-    Buffers stay float32, as `from_pretrained` leaves them: rotary frequencies in bfloat16 would
-    make it another model.
+    Buffers stay float32, as `from_pretrained` leaves them: rounding rotary frequencies to bfloat16
+    would change the positions.
     """
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
@@ -49,12 +49,12 @@ def dtype_on(device: str, parameters: float) -> torch.dtype:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions that multiply in bfloat16."""
+    """Return whether this CPU has instructions that multiply in bfloat16."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def sampling_model(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the model that samples for this one, whole and with its present weights."""
+    """Return the model that samples for this one, unsharded and with its current weights."""
     if model not in COPIES:
         if model.dtype == dtype_for(model):
             return model
@@ -76,7 +76,7 @@ def training_model(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def keep_copy(model: PreTrainedModel, gradients: bool = True) -> None:
-    """Make the copy that computes; call it, without gradients, before a model is sharded."""
+    """Make the copy that computes; a model to be sharded needs it before, without gradients."""
     copied = cast_weights(copy.deepcopy(model), dtype_for(model))
     copied.requires_grad_(gradients)
     if gradients:

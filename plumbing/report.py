@@ -1,6 +1,6 @@
-"""What a run says about itself: tables, alarms, a sample of its tasks, the picture of its curves.
+"""The report of a run: tables, alarms, a sample of its tasks, and a picture of its curves.
 
-Made from the files of the run folder alone, so it can be made again at any time:
+It is made from the files of the run folder alone, so it can be made again at any time:
 
     python -m plumbing.report runs/tiny
 
@@ -16,9 +16,17 @@ import sys
 from pathlib import Path
 
 from errors import UsageError
-from plumbing.alarms import LAST, alarms, means
+from plumbing.alarms import LAST, alarms, recent_means
+from plumbing.command import run_command
 from plumbing.distributed import rank0_only
-from plumbing.intervals import aligned, describe, interval, macro_difference, macro_mean, wilson
+from plumbing.intervals import (
+    aligned,
+    describe,
+    describe_mean,
+    interval,
+    macro_difference,
+    wilson,
+)
 from plumbing.runfolder import atomic_write, read_jsonl, write_whole
 
 CURVES = {  # phase -> the numbers that are drawn
@@ -37,7 +45,7 @@ tags: [tool-calling, grpo, self-play]
 # {role} after iteration {k} of {iterations}
 
 Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
-them, both learn by GRPO; no human-made task is used.  {use}
+them, both learn by GRPO; no human-written task is used.  {use}
 
     {lines}
 
@@ -52,11 +60,11 @@ USE = {
     python -m scripts.ask --model FOLDER --tools tools.json "question"
 
 Share of the held-out tasks that it answers right as a whole:""",
-    "generator": "It writes tasks.  The Solver of this iteration learned from them:",
+    "generator": "It writes tasks.  Share of the held-out tasks that its Solver answers right:",
 }
 
 
-def name(k: int) -> str:
+def iteration_name(k: int) -> str:
     """Return what iteration k is called; 0 is the base model."""
     return f"iteration {k}" if k else "base"
 
@@ -96,21 +104,15 @@ def table(folder: Path) -> str:
     rows = []
     for k, verdicts in found.items():
         for benchmark, right in verdicts.items():
-            rows.append([name(k), benchmark, describe(list(right.values()))])
+            rows.append([iteration_name(k), benchmark, describe(list(right.values()))])
         if len(verdicts) > 1:
-            rows.append([name(k), f"mean of {len(verdicts)}", share(list(verdicts.values()))])
+            answers = [list(right.values()) for right in verdicts.values()]
+            rows.append([iteration_name(k), f"mean of {len(verdicts)}", describe_mean(answers)])
     first = max(len(row[0]) for row in rows)
     second = max(len(row[1]) for row in rows)
     lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
     lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
     return "\n".join([*lines, gain(found), ""])
-
-
-def share(verdicts: list[dict[str, bool]]) -> str:
-    """Return the mean accuracy over benchmarks with its interval, as text."""
-    answers = [list(right.values()) for right in verdicts]
-    mean, low, high = macro_mean(answers)
-    return f"{100 * mean:.1f} %  {interval(low, high)}"
 
 
 def gain(found: dict[int, Verdicts]) -> str:
@@ -125,7 +127,7 @@ def gain(found: dict[int, Verdicts]) -> str:
             after = [last[benchmark][id] for id in first[benchmark] if id in both]
             pairs.append((before, after))
     if not pairs:
-        return "no task is common to the first and the last row"
+        return "the first and the last evaluation have no task in common"
     mean, low, high = macro_difference(pairs)
     before = sum(sum(a) / len(a) for a, _ in pairs)
     after = sum(sum(b) / len(b) for _, b in pairs)
@@ -146,7 +148,7 @@ def curation(folder: Path) -> str:
         funnel = ", ".join(f"{n} {why}" for why, n in line["funnel"].items())
         rates = ", ".join(f"{float(p):.2f}: {n}" for p, n in line["rates"].items())
         text += (
-            f"{name(k)}: {line['selected']} of {line['candidates']} selected; a task has "
+            f"{iteration_name(k)}: {line['selected']} of {line['candidates']} selected; a task has "
             f"{arguments:.2f} arguments, {len(calls) / count:.2f} calls, {sizes:.2f} tools; "
             f"{line['omits']:.2f} of the usable ones leave an optional argument out\n"
             f"  funnel: {funnel}\n  usable, by pass rate: {rates}\n"
@@ -164,9 +166,12 @@ def training(folder: Path) -> str:
         rows = [[phase, *columns]]
         for k in sorted({line["iteration"] for line in log(folder, phase)}):
             lines = log(folder, phase, k)
-            values = means(lines)
-            rows.append([name(k), *(f"{values.get(key, math.nan):.3g}" for key in columns)])
-            worries += "".join(f"! {name(k)} {phase}: {text}\n" for text in alarms(lines).values())
+            values = recent_means(lines)
+            rows.append(
+                [iteration_name(k), *(f"{values.get(key, math.nan):.3g}" for key in columns)]
+            )
+            for sentence in alarms(lines).values():
+                worries += f"! {iteration_name(k)} {phase}: {sentence}\n"
         text += aligned(rows) + "\n"
     return text + (worries or "no alarm\n")
 
@@ -182,7 +187,7 @@ def samples(folder: Path, count: int = 3) -> str:
         }
         for task in tasks[:: max(1, len(tasks) // count)][:count]:
             menu = [f"{t['name']}({', '.join(t['parameters'])})" for t in task["tools"]]
-            text += f"\n{name(k)}, {task['id']}, pass rate {rates.get(task['id'])}\n"
+            text += f"\n{iteration_name(k)}, {task['id']}, pass rate {rates.get(task['id'])}\n"
             shown = {"question": task["question"], "menu": menu, "gold": task["calls"]}
             for what, value in shown.items():  # as JSON: no control characters
                 text += f"  {what:<9}{json.dumps(value)}\n"
@@ -208,7 +213,7 @@ def picture(folder: Path) -> str:
 
 def draw_accuracy(axis, found: dict[int, Verdicts]) -> None:
     """Draw the accuracy on each benchmark over the iterations, with 95 % intervals."""
-    labels = [name(k) for k in found]
+    labels = [iteration_name(k) for k in found]
     for benchmark in next(iter(found.values())):
         values = []
         below = []
@@ -267,7 +272,7 @@ def card(folder: Path, k: int, role: str, found: dict[int, Verdicts]) -> str:
     lines = []
     for i in sorted({0, k} & found.keys()):
         for benchmark, right in found[i].items():
-            lines.append(f"{name(i)}, {benchmark}: {describe(list(right.values()))}")
+            lines.append(f"{iteration_name(i)}, {benchmark}: {describe(list(right.values()))}")
     settings = {key: value for key, value in cfg.items() if key != "machine"}
     return CARD.format(
         model=cfg["model"],
@@ -290,23 +295,21 @@ def write(folder: Path) -> str:
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"
 
 
+def write_again(argv: list[str]) -> None:
+    """Write the report of the run folder that the command line names, and print it."""
+    if len(argv) != 1:
+        raise UsageError("usage: python -m plumbing.report RUN_FOLDER")
+    folder = Path(argv[0])
+    if not (folder / "log.jsonl").exists():
+        raise UsageError(f"{folder} is not a run folder: it has no log.jsonl. Name one of runs/.")
+    if max(heldout(folder), default=0) == 0:
+        raise UsageError(f"{folder}: no iteration is finished yet. Continue the run first.")
+    print(write(folder).rstrip())
+
+
 def main(argv: list[str]) -> int:
     """Write the report of one run again.  Exit code 2: bad input."""
-    folder = Path(argv[0]) if len(argv) == 1 else None
-    if folder is None:
-        message = "usage: python -m plumbing.report RUN_FOLDER"
-    elif not (folder / "log.jsonl").exists():
-        message = f"{folder} is no run folder: it has no log.jsonl. Name one under runs/."
-    elif max(heldout(folder), default=0) == 0:
-        message = f"{folder}: no iteration is finished yet; go on with the run first"
-    else:
-        try:
-            print(write(folder).rstrip())
-            return 0
-        except (UsageError, OSError) as error:
-            message = str(error)
-    print(f"report: error: {message}", file=sys.stderr)
-    return 2
+    return run_command("report", lambda: write_again(argv))
 
 
 if __name__ == "__main__":

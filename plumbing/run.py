@@ -27,8 +27,8 @@ from errors import EmptyPhase
 from plumbing import distributed
 from plumbing.alarms import alarms
 from plumbing.checkpoint import load_step, save_step
-from plumbing.cuda_graph import KEPT
-from plumbing.intervals import describe, interval, macro_mean
+from plumbing.cuda_graph import WORKSPACES
+from plumbing.intervals import describe, describe_mean
 from plumbing.player import Player
 from plumbing.runfolder import (
     append,
@@ -43,19 +43,19 @@ BAD_STEPS = 5  # steps in a row without a finite gradient that stop the run
 
 
 class Run:
-    """The state of one run outside the algorithm.  `player` makes a player from a checkpoint."""
+    """The state of one run outside the algorithm.  `make_player` loads a checkpoint."""
 
     def __init__(
         self,
         cfg: Config,
         folder: Path,
-        player: Callable[..., Player] = Player,
+        make_player: Callable[..., Player] = Player,
         date: str = "",
     ) -> None:
         self.cfg = cfg
         self.date = date  # what chat templates take for today
         self.folder = folder
-        self.player = player
+        self.make_player = make_player
         self.trackers: list[Callable[[dict], None]] = []  # each gets every line of the log
         self.phase = "start"  # for messages
         self.where = {"iteration": 0, "phase": ""}
@@ -81,7 +81,7 @@ class Run:
     def load(self, name: str, frozen: bool = True) -> Player:
         """Load a player from a checkpoint's path or a model's name."""
         cfg = self.cfg
-        return self.player(
+        return self.make_player(
             name, cfg.device, cfg.sampler, frozen=frozen, rows=cfg.rows, date=self.date
         )
 
@@ -135,23 +135,23 @@ class Run:
                 save_step(saved, step + 1, model, optimizer)
             if bad == BAD_STEPS:
                 raise EmptyPhase(
-                    f"{self.phase}: {bad} steps in a row had no finite gradient; the last good "
-                    f"state is in {saved}. Lower --lr and go on with --set-changed."
+                    f"{self.phase}: {bad} steps in a row had no finite gradient. Lower --lr and "
+                    f"continue with --set-changed: this restarts the phase and deletes {saved}."
                 )
             self.leave_if_asked()
         self.bar = None
         if all(line["zero_advantage_groups"] == 1 for line in self.lines):
             raise EmptyPhase(
                 f"{self.phase}: in each of the {count} steps all rewards of a group were equal, "
-                "so nothing was learned. Raise --group or --temperature and go on with "
+                "so nothing was learned. Raise --group or --temperature and continue with "
                 "--set-changed, or name another --model."
             )
 
     def record(self, values: dict) -> None:
-        """Append a line to the log, show it, and raise an alarm once per kind."""
+        """Append a line to the log and show it; print each kind of alarm once per phase."""
         timed = {f"seconds_{name}": round(s, 2) for name, s in self.seconds.items()}
         line = {**self.where, "step": self.step, "seconds": round(time.time() - self.began, 1)}
-        line |= values | timed | {"captures": KEPT.captures}
+        line |= values | timed | {"captures": WORKSPACES.captures}
         append(self.folder / "log.jsonl", line)
         self.lines.append(line)
         for tell in self.trackers:
@@ -191,8 +191,7 @@ class Run:
             answers.append(right)
             print(f"{self.phase}: {name}, exact match {describe(right)}")
         if len(answers) > 1:
-            mean, low, high = macro_mean(answers)
-            print(f"{self.phase}: mean of {len(answers)} {100 * mean:.1f} %  {interval(low, high)}")
+            print(f"{self.phase}: mean of {len(answers)} {describe_mean(answers)}")
         write_whole(self.path(k, "heldout.json"), json.dumps(verdicts))
 
     def finish(self, k: int, phase: str) -> None:
@@ -211,12 +210,12 @@ class Run:
     # -- stopping ------------------------------------------------------------------------------
 
     def catch_interrupts(self) -> None:
-        """First Ctrl-C: stop at the next safe point.  Second: stop at once."""
+        """Stop at the next safe point after one Ctrl-C, and at once after a second."""
         if distributed.size == 1:  # several processes could not agree on when to stop
             signal.signal(signal.SIGINT, self._interrupt)
 
     def leave_if_asked(self) -> None:
-        """Call only at safe points: progress is saved or cheap to redo."""
+        """Stop here if Ctrl-C asked for it.  Call only where progress is saved or cheap to redo."""
         if self.stopping:
             raise KeyboardInterrupt
 
@@ -229,7 +228,7 @@ class Run:
         return self.path(self.where["iteration"], f"{self.where['phase']}.steps")
 
     def _drop_lines_from(self, first: int) -> None:
-        """Forget what an earlier try logged of this phase from step `first` on."""
+        """Drop what an earlier attempt at this phase logged from step `first` on; read the rest."""
         path = self.folder / "log.jsonl"
         kept = []
         for line in read_jsonl(path, torn=True):

@@ -28,7 +28,7 @@ except ImportError:  # Windows has no such lock
 
 @contextmanager
 def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """Yield where to write a file or folder; it then gets the name `path`, or rename(it)."""
+    """Yield a temporary path to write to; then rename it to `path`, or to rename(it)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     delete(part)  # what a kill has left
@@ -38,7 +38,7 @@ def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> It
             flush(written)
         part.replace(rename(part) if rename else path)
         flush(path.parent)
-    except (OSError, SafetensorError) as error:  # no room, for one: half a file only takes more
+    except (OSError, SafetensorError) as error:  # for example no space: do not keep half a file
         delete(part)
         raise OSError(f"{path}: {error}") from None
 
@@ -63,7 +63,7 @@ def delete(path: Path) -> None:
 
 @rank0_only
 def remove(*paths: Path) -> None:
-    """Delete files and folders, by one process of all."""
+    """Delete files and folders; only the first process does it."""
     for path in paths:
         delete(path)
 
@@ -138,12 +138,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def reopen_jsonl(path: Path) -> list:
+    """Return the whole lines of a file that is appended to; drop a torn last one from the file."""
+    lines = read_jsonl(path, torn=True)
+    write_jsonl(path, lines)
+    return lines
+
+
 def in_pieces(
     path: Path, items: list, size: int, work: Callable[[int, list], list], title: str
 ) -> list:
     """Return work(n, piece) of all pieces of `items`, joined; a file keeps the finished ones."""
-    done = read_jsonl(path, torn=True)
-    write_jsonl(path, done)  # without a torn last line
+    done = reopen_jsonl(path)
     pieces = list(batched(items, size))
     with tqdm(total=len(items), desc=title, leave=False, dynamic_ncols=True) as bar:
         bar.update(sum(map(len, pieces[: len(done)])))

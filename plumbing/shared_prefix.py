@@ -9,7 +9,6 @@ Shapes: N distinct prompts, R rows, P prompt width, C completion width, M comple
 E hidden size.
 """
 
-import inspect
 import math
 from functools import partial
 
@@ -19,6 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from plumbing import distributed
+from plumbing.model_check import arguments
 from plumbing.padding import right_pad
 from rollout import Rollout
 
@@ -35,7 +35,7 @@ def supports(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
     """
     if distributed.is_sharded(model):
         return False
-    if "position_ids" not in arguments(model) or cache_name(model) is None:
+    if "position_ids" not in arguments(model.base_model) or cache_name(model) is None:
         return False
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         return False
@@ -50,15 +50,10 @@ def supports(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
     return True
 
 
-def arguments(model: PreTrainedModel) -> list[str]:
-    """Return the names that the forward pass takes."""
-    return list(inspect.signature(model.base_model.forward).parameters)
-
-
 def cache_name(model: PreTrainedModel) -> str | None:
     """Return what the forward pass calls its cache, which differs by version."""
     for name in ("cache", "past_key_values"):
-        if name in arguments(model):
+        if name in arguments(model.base_model):
             return name
     return None
 

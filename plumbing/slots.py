@@ -1,7 +1,8 @@
 """Which completion is in which slot: the host's ledger of a rollout, and how many slots there are.
 
-Nothing here touches the device.  Two slots, one place, two prompts of two completions each; the
-second prompt waits until both completions of the first have ended:
+The ledger never touches the device; only `number_of_slots` asks it for its free memory.  Two
+slots, one place, two prompts of two completions each; the second prompt waits until both
+completions of the first have ended:
 
     >>> ledger = Ledger([0, 1, 2, 3], group=2, slots=2, places=1)
     >>> ledger.next_prompts(8), ledger.fill()
@@ -24,25 +25,25 @@ from plumbing.group_cache import Size
 CPU_SLOTS = 64
 MOST_SLOTS = 1024
 PREFILL_TOKENS = 2**16  # prompt tokens in one forward pass
-WAVES = 5  # places, in waves: a prompt keeps its place until its longest completion has ended
+WAVES = 5  # places, as a multiple of the prompts that fill the slots, as slow ones keep theirs
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the update and for what a forward pass needs
 LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights in float32
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What differs between devices: a CPU takes exact shapes, a CUDA graph needs few of them."""
+    """What differs between devices: a CPU takes exact shapes, CUDA graphs need few of them."""
 
     refill_every: int  # decode steps between refills; each one makes the host wait for a GPU
     block: int  # attention widths are multiples of this
-    fixed: bool  # whether shapes stay as they are, but for halving the slots
+    fixed: bool  # whether shapes stay as they are, except that slots are halved
 
     def round_up(self, width: int) -> int:
         """Return the next multiple of `block`."""
         return -(-width // self.block) * self.block
 
     def slots_after(self, live: int, slots: int) -> int:
-        """Return how many slots to go on with, now that only `live` are needed."""
+        """Return how many slots to continue with, now that only `live` are needed."""
         if not self.fixed:
             return live if live <= 0.75 * slots else slots
         while live <= slots // 2:
@@ -66,7 +67,7 @@ def number_of_slots(
     new_tokens: int,
     rows: int | str,
 ) -> int:
-    """Return S.  A number stays; "auto" is 64, or on a GPU what free memory allows:
+    """Return S.  A number is taken as it is; "auto" is 64, or on a GPU what free memory allows:
 
         S = largest power of two, at most 1024, with  S * bytes <= free / 2
         bytes = 2 L K D b (T + min(5 / G, 2) P) + 12 V
@@ -188,7 +189,7 @@ class Ledger:
         return [None if prompt is None else self.place_of[prompt] for prompt in prompts]
 
     def shrink(self, slots: int, places: int) -> tuple[list[int], list[int]]:
-        """Go on with so many slots and places; return which of the old ones they are, in order."""
+        """Continue with this many slots and places; return which old ones they are, in order."""
         kept_slots = self.live()
         kept_slots += [slot for slot, c in enumerate(self.holds) if c is None]
         kept_slots = kept_slots[:slots]
@@ -202,7 +203,7 @@ class Ledger:
 
 
 def size_in_use(rule: Rule, ledger: Ledger, room: Size, width_of: dict[int, int]) -> Size:
-    """Return the part of the cache that the next steps read; `width_of` a prompt, its columns."""
+    """Return the part of the cache that the next steps read; `width_of` maps prompts to columns."""
     if rule.fixed:
         return Size(len(ledger.holds), ledger.places, room.lanes, room.prompt_width)
     used = ledger.place_of
@@ -215,7 +216,7 @@ def size_in_use(rule: Rule, ledger: Ledger, room: Size, width_of: dict[int, int]
 
 
 def fewer(slots: int) -> int:
-    """Return half the slots after they did not fit into memory, or raise if it was one."""
+    """Return half the slots, as they did not fit into memory; raise if there was only one."""
     if slots <= 1:
         raise torch.OutOfMemoryError("not even one completion at a time fits into memory")
     print(f"short of memory: {slots // 2} completions at a time from here on")

@@ -3,13 +3,13 @@
     python -m scripts.ask --tools tools.json "Will it rain in Paris?"
     python -m scripts.ask --tools tools.json       # one question per line, until Ctrl-D
 
-Without --model the Solver under runs/ that was trained last answers, with the prompt that it was
-trained with.  The menu, tools.json; OpenAI's form {"type": "function", "function": {...}} is read
-as well:
+Without --model, the most recently trained Solver under runs/ answers, with the prompt that it was
+trained with.  tools.json has the menu; OpenAI's form {"type": "function", "function": {...}} is
+read as well:
 
     [{"name": "get_weather", "parameters": {"city": {"type": "string"}}, "required": ["city"]}]
 
-Warnings and raw answers go to the standard error.  Exit code 1: the answer has no call; 2: bad
+Warnings and raw answers go to standard error.  Exit code 1: the answer has no call; 2: bad
 input.
 """
 
@@ -31,7 +31,7 @@ from template import Template
 
 
 def newest_solver() -> str:
-    """Return the folder of the Solver under runs/ that was trained last, else "tiny"."""
+    """Return the folder of the most recently trained Solver under runs/, or "tiny" without one."""
     found = {}
     for path in Path("runs").glob("*/iter*/solver/config.json"):
         found[path.stat().st_mtime] = str(path.parent)
@@ -122,25 +122,25 @@ def typed_questions() -> Iterator[str]:
 
 
 def say(text: str) -> None:
-    """Print to the standard error: the standard output has calls alone."""
+    """Print to standard error; standard output holds calls only."""
     print(text, file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Answer one question, or all that are typed; see the head of this file."""
+    """Answer one question, or each one that is typed; see the head of this file."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("ask", description=__doc__, formatter_class=raw)
-    parser.add_argument("question", nargs="?", help="default: ask for one after the other")
+    parser.add_argument("question", nargs="?", help="default: read questions from standard input")
     parser.add_argument("--tools", required=True, help="JSON file with the menu")
-    parser.add_argument("--model", help="folder or hub name; default: trained last, else tiny")
-    parser.add_argument("--prompt", help="bank, placeholders or a file; default: the run's")
-    parser.add_argument("--raw", action="store_true", help="print the raw answer, too")
+    parser.add_argument("--model", help="folder or hub name; default: the newest, else tiny")
+    parser.add_argument("--prompt", help="bank, placeholders or a file; default: as trained")
+    parser.add_argument("--raw", action="store_true", help="also print the raw answer")
     parser.add_argument("--max-new-tokens", type=int, default=320)
-    parser.add_argument("--device", default="", help="default: the fastest there is")
+    parser.add_argument("--device", default="", help="default: cuda if available, else cpu")
     parser.add_argument("--sampler", default="hand", choices=["hand", "hf"])
     a = parser.parse_args(argv)
     if a.max_new_tokens < 1:
-        parser.error(f"--max-new-tokens {a.max_new_tokens} leaves no room for an answer")
+        parser.error(f"--max-new-tokens {a.max_new_tokens} is too small: give at least 1")
 
     def work() -> int:
         menu = read_menu(a.tools)

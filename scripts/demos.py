@@ -1,7 +1,8 @@
 """Show what one file of the core does, in a few lines.
 
-python -m scripts.demos rewards
-python -m scripts.demos                # the names
+    python -m scripts.demos rewards
+
+`python -m scripts.demos` lists the demos.
 """
 
 import json
@@ -39,7 +40,7 @@ COMPLETION = """<think>Call 1: get_forecast with city Oslo, days 3</think>
 
 
 def draft(old: str = "", new: str = "") -> Draft:
-    """Return what is read of the completion above once a text in it is replaced."""
+    """Return what is read from the completion above after replacing a text in it."""
     return generator.parse(COMPLETION.replace(old, new))
 
 
@@ -62,7 +63,7 @@ def show_ast_match() -> None:
 
 
 def show_text_match() -> None:
-    """Which values are in a question, and which values count as equal."""
+    """Values are found in a question or not; two spellings of a value are equal or not."""
     question = "Move 1,000 EUR to Ada's account on 3 May at 14.30."
     print(question)
     for value in (1000, "Ada", "ad", "14:30", "may 3", True):
@@ -92,11 +93,11 @@ def show_solver() -> None:
 
 
 def show_rewards() -> None:
-    """R_G of a task, r_diff as a curve, R_S of some answers."""
+    """A task earns R_G, a pass rate r_diff, and some answers R_S."""
     task = draft()
     p = 7 / 8
     reward = rewards.generator_reward(task, rewards.r_diff(p, 8), sem=0.5)
-    print(f"{task.question}\n  right in {p} of the tries: R_G = {reward.total:.2f}, {reward}")
+    print(f"{task.question}\n  pass rate {p}: R_G = {reward.total:.2f}, {reward}")
     wrong = rewards.r_valid(draft("Oslo in", "Rome in"))
     print(f"  with a city that the question does not name: valid {wrong:.2f}\nr_diff")
     for right in range(9):
@@ -109,7 +110,7 @@ def show_rewards() -> None:
 
 
 def show_guards() -> None:
-    """What each guard refuses."""
+    """Each guard refuses a hack."""
     example = generator.examples_of(SPEC)[0]
     copy = generator.parse(generator.show(example)).task("copy", "")
     print("the example of the prompt, copied:", guards.flaw(copy, example))
@@ -120,12 +121,12 @@ def show_guards() -> None:
 
 
 def show_curate() -> None:
-    """Five candidates through the funnel."""
+    """Five candidates go through the funnel."""
     drafts = {"a": draft(), "b": draft("</tool_call_answer>"), "c": draft("Oslo in", "Rome in")}
     drafts |= {"d": draft("3", "4"), "e": draft("it rain", "it snow")}
     candidates = [curate.candidate(id, SPEC, read) for id, read in drafts.items()]
     usable = curate.check(candidates, Config())
-    for c, p in zip(usable, (0.5, 1.0)):
+    for c, p in zip(usable, (0.25, 0.5)):
         c.p = p  # in a run, the Solver's answers are counted here
     selected = curate.select(curate.verify(usable, p_min=0.125), size=5)
     for c in candidates:

@@ -2,8 +2,8 @@
 
     python -m scripts.dry_run                 # its files are in runs/dry-run/
 
-selfplay.py runs unchanged, so a `breakpoint()` anywhere stops there.  Only the players are not
-real: they write by the tables below and are better after each phase, whatever they are trained on.
+selfplay.py runs unchanged, so a `breakpoint()` anywhere stops there.  Only the players are fake:
+they write what the tables below say and improve after each phase, whatever they are trained on.
 The update trains a stand-in, a model of a few thousand weights that reads bytes.
 """
 
@@ -34,15 +34,15 @@ from template import Chat
 
 NAMES = "Ada Bo Cleo Dan Eve Finn Gil Hana".split()
 VERBS = "book find move cancel list rate share close".split()
-SKILL = (  # iterations of training -> how often the Solver is right about each verb
+SKILL = (  # a row per trained iteration: how often the Solver is right about each verb
     (1, 0.5, 0.25, 0, 0, 0, 0, 0),
     (1, 1, 0.75, 0.5, 0.25, 0, 0, 0),
     (1, 1, 1, 1, 0.75, 0.5, 0.25, 0),
 )
-FLAWS = (  # of the Generator: old text, new text, how often before training and after it
+FLAWS = (  # of the Generator: old text, new text, how often before and after training
     (r"</tool_call_answer>", "", 0.2, 0.05),  # cut off
     (r'("name": "\w+)(", "arguments")', r"\1_it\2", 0.2, 0.05),  # a tool that is not in the menu
-    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05),  # a value that nobody named
+    (r'("arguments": .*")\w+("})', r"\1Nobody\2", 0.2, 0.05),  # a value that is not in the question
 )
 COUNTS = dict(
     iterations=2,
@@ -56,20 +56,26 @@ COUNTS = dict(
 
 
 class Scripted:
-    """A player without a language model; its name, iter1/solver say, tells what it can do."""
+    """A player without a language model; its name, such as iter1/solver, sets its skill."""
 
     def __init__(self, name: str, *_, **__) -> None:
-        self.trained = int((re.findall(r"iter(\d)", name) or [0])[-1])
-        sizes = dict.fromkeys(["hidden_size", "intermediate_size"], 16)
-        one = dict.fromkeys(["num_hidden_layers", "num_attention_heads"], 1)
-        self.model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **sizes, **one))
+        found = re.findall(r"iter(\d)", name)
+        self.trained = int(found[-1]) if found else 0  # iterations
+        config = LlamaConfig(
+            vocab_size=256,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+        )
+        self.model = LlamaForCausalLM(config)
 
     def prepare_training(self, cfg: Config) -> tuple[list[torch.nn.Parameter], None]:
         """Return the weights of the stand-in, and no reference model."""
         return list(self.model.parameters()), None
 
     def save(self, folder: Path) -> None:
-        """Write no checkpoint: the folder's name alone tells what the player can do."""
+        """Write no checkpoint, since the folder's name alone sets the player's skill."""
         folder.mkdir(parents=True)
 
     def ids(self, chat: Chat) -> list[int]:
@@ -93,7 +99,7 @@ class Scripted:
         return rollouts
 
     def digit_logits(self, chats: list[Chat]) -> torch.Tensor:
-        """Have no opinion as a judge."""
+        """Return equal logits: as a judge, this player scores all tasks alike."""
         return torch.zeros(len(chats), 5)
 
     def invent(self, prompt: str, rng: random.Random) -> str:
@@ -112,7 +118,7 @@ class Scripted:
         return text
 
     def solve(self, prompt: str, rng: random.Random) -> str:
-        """Answer right as often as the table says, else with a wrong value."""
+        """Answer correctly as often as the table says, otherwise with a wrong value."""
         skill = dict(zip(VERBS, SKILL[min(self.trained, 2)]))
         calls = []
         for verb, noun, name in re.findall(r"(\w+) (\w+) for (\w+)", prompt):
@@ -153,11 +159,10 @@ def play() -> None:
     print("The players are scripted: what they can do is written in a table, not learned.\n")
     heldout = Path("runs/dry-run/heldout.jsonl")
     cfg = Config("scripted", "dry-run", heldout=str(heldout), device="cpu", beta=0.0, **COUNTS)
-    cfg.iterations = 2
     delete(heldout.parent)
     write_heldout(heldout, 60)
     torch.manual_seed(0)
-    run = Run(cfg, cli.open_folder(cfg, set_changed=False), player=Scripted)
+    run = Run(cfg, cli.open_folder(cfg, set_changed=False), make_player=Scripted)
     selfplay.selfplay(cfg, run)
     print(report.table(run.folder), report.training(run.folder), sep="\n")
     tasks = eval.load_tasks(run.path(1, "tasks.jsonl"))

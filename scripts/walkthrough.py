@@ -2,8 +2,8 @@
 
     python -m scripts.walkthrough runs/tiny > WALKTHROUGH.md
 
-The task is one of iteration 1, if possible one that the base Solver gets wrong and the last one
-right, and with a pass rate near a half.  What the run kept is read from its folder; completions
+The task is from iteration 1: if possible, one that the base Solver gets wrong and the last Solver
+gets right, with a pass rate near a half.  What the run kept is read from its folder; completions
 are sampled again from the run's own seeds.
 """
 
@@ -48,16 +48,16 @@ class Story:
     after: str
 
     def shows(self) -> tuple[bool, bool, float]:
-        """Return what makes a story a good one, the most important first."""
+        """Return what makes a story good, the most important criterion first."""
         gold = self.candidate.task.calls
-        sound = is_right(self.candidate.task)  # of a task in the words of tiny
+        sound = is_right(self.candidate.task)  # can only be true of tasks in tiny's world
         was_right = exact_match(solver.parse(self.before).calls, gold)
         now_right = exact_match(solver.parse(self.after).calls, gold)
         return sound, now_right and not was_right, -abs(self.candidate.p - 0.5)
 
 
 def choose(run: Run, folder: Path, base: Player, trained: Player) -> Story:
-    """Sample the candidates of iteration 1 again and return the best story of a selected one."""
+    """Sample the candidates of iteration 1 again; return the best story among the selected ones."""
     cfg = run.cfg
     writer = folder / "iter1" / "generator"  # missing if the Generator is frozen
     player = run.load(str(writer) if writer.exists() else cfg.model)
@@ -72,11 +72,14 @@ def choose(run: Run, folder: Path, base: Player, trained: Player) -> Story:
             places[task.id] = place
     if not places:
         raise UsageError(
-            f"{folder}: its candidates cannot be sampled again here. Where did it run?"
+            f"{folder}: sampling again gives other candidates here. Use the machine, versions and "
+            "thread count that its config.json names."
         )
     tasks = [candidates[id].task for id in places]
-    answers = zip(places.items(), greedy(cfg, base, tasks), greedy(cfg, trained, tasks))
-    stories = [Story(candidates[id], texts[id], n, *both) for (id, n), *both in answers]
+    answers = zip(places, greedy(cfg, base, tasks), greedy(cfg, trained, tasks))
+    stories = []
+    for id, before, after in answers:
+        stories.append(Story(candidates[id], texts[id], places[id], before, after))
     return max(stories, key=Story.shows)
 
 
@@ -87,7 +90,7 @@ def greedy(cfg: Config, player: Player, tasks: list[Task]) -> list[str]:
 
 
 def learn(run: Run, base: Player, task: Task) -> dict:
-    """Make one step of the base Solver on a group of its answers; return what the page shows."""
+    """Train the base Solver for one step on a group of its answers; return what the page shows."""
     cfg = replace(run.cfg, solver_batch=1, solver_steps=1)
     batch = phases.SolverBatches(cfg, run, 1, [task]).play(base, 0)
     totals = batch.totals(cfg.group)
@@ -97,7 +100,7 @@ def learn(run: Run, base: Player, task: Task) -> dict:
     optimizer = grpo.make_optimizer(weights, cfg)
     grpo.step(base.model, optimizer, batch.rollouts, totals, cfg, reference)
     after = mean_logps(cfg, base, batch.rollouts)
-    rows = defaultdict(list)  # what equal answers have in common -> their log-probabilities
+    rows = defaultdict(list)  # cells that equal answers share -> their log-probabilities
     for i, part in enumerate(batch.rewards):
         answer = solver.parse(base.text(batch.rollouts[i]))
         calls = json.dumps([call.to_json() for call in answer.calls])
@@ -159,7 +162,7 @@ def main() -> None:
     """Print the page of the run folder that the command line names."""
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
     if not (folder / "iter1" / "tasks.jsonl").exists() or not report.heldout(folder):
-        raise UsageError("name a run folder: python -m scripts.walkthrough runs/tiny")
+        raise UsageError("name a run folder with a trained Solver, such as runs/tiny")
     print(walk(folder), end="")
 
 

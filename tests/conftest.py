@@ -19,7 +19,7 @@ torch.set_num_threads(min(2, torch.get_num_threads()))  # small models gain noth
 
 
 def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **changes):
-    """A tiny causal language model with random weights, wide enough apart that greedy choices are no ties."""
+    """Return a tiny model with random weights, far enough apart to break ties of greedy choices."""
     torch.manual_seed(seed)
     shape = dict(
         vocab_size=64,
@@ -36,7 +36,8 @@ def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **chan
     )
     model = cls(config(**{**shape, **changes}))
     for parameter in model.parameters():
-        parameter.data.normal_(0, 0.3) if parameter.ndim > 1 else None
+        if parameter.ndim > 1:
+            parameter.data.normal_(0, 0.3)
     return model.eval()
 
 
@@ -58,7 +59,7 @@ def run_apart(folder: Path, *options: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> tuple[Path, str]:
-    """One smoke run for all tests that only read it, or a copy of it: its folder, its output."""
+    """Return folder and output of one smoke run, for all tests that read it or a copy of it."""
     folder = tmp_path_factory.mktemp("smoke")
     done = run_apart(folder, "--smoke")
     assert done.returncode == 0, done.stderr
@@ -67,7 +68,7 @@ def smoke(tmp_path_factory) -> tuple[Path, str]:
 
 @pytest.fixture
 def four_tasks(tmp_path) -> list[str]:
-    """The options of a smoke run that evaluates four tasks only."""
+    """Return the options of a smoke run that evaluates only four tasks."""
     lines = (ROOT / "tiny/heldout.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "four.jsonl").write_text("".join(lines[:4]), encoding="utf-8")
     return ["--smoke", "--heldout", str(tmp_path / "four.jsonl")]
@@ -75,7 +76,7 @@ def four_tasks(tmp_path) -> list[str]:
 
 @pytest.fixture
 def run_here(monkeypatch, capsys):
-    """The command in this process, which spares the start: exit code, output, errors."""
+    """Return a function that runs the command in this process: exit code, output, errors."""
     import selfplay
     from plumbing import cli, report
 

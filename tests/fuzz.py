@@ -52,7 +52,7 @@ x lambda for in if else not and or await yield None True False null true NaN Inf
 
 
 def make(rng: random.Random) -> str:
-    """Soup of tokens, a damaged good completion, or pieces repeated many times."""
+    """Return random tokens, a damaged good completion, or a piece repeated many times."""
     kind = rng.random()
     if kind < 0.45:
         return "".join(rng.choices(TOKENS, k=rng.randint(0, 60)))
@@ -155,7 +155,7 @@ def measure(read: Callable[[str], None], text: str, n: int) -> float:
 
 
 def main() -> None:
-    """The command line; see the head of this file."""
+    """Run the fuzzer; see the head of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)

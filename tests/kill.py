@@ -1,8 +1,8 @@
-"""Kill the smoke run at random moments, let each go on, and compare with a run that was not killed.
+"""Kill smoke runs at random moments, continue each, and compare it with a run that was not killed.
 
     python tests/kill.py --kills 20        # about 15 minutes on two cores
 
-Equal means: the same files, the same weights and tasks to the bit, the same log but for its times.
+Equal means: the same files, weights and tasks bit for bit, and the same log except for its times.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SELFPLAY = [sys.executable, str(Path(__file__).resolve().parent.parent / "selfpl
 
 
 def content(folder: Path) -> dict[str, str]:
-    """File -> a digest of what has to be equal in it."""
+    """Return file -> a digest of what has to be equal in it."""
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         data = path.read_bytes()
@@ -35,7 +35,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def run(folder: Path, kill_after: float | None = None) -> int:
-    """The smoke run in `folder`, killed after some seconds or left to end; its exit code."""
+    """Run smoke in `folder`, killed after some seconds or left to end; return its exit code."""
     with subprocess.Popen(
         SELFPLAY, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
@@ -73,8 +73,10 @@ def main() -> int:
                 seconds = moment  # it ended sooner than the first one
             files = [p for p in folder.rglob("*") if p.is_file()]
             last = max(files, key=lambda p: p.stat().st_mtime).name if files else "none"
-            code, found = run(folder), content(folder)
-            equal += (same := code == 0 and found == wanted)
+            code = run(folder)
+            found = content(folder)
+            same = code == 0 and found == wanted
+            equal += same
             differing = [n for n in wanted.keys() | found if wanted.get(n) != found.get(n)]
             print(
                 f"{i + 1}: killed after {moment:.1f} s, the last file was {last}; "

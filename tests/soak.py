@@ -2,10 +2,11 @@
 
     python tests/soak.py                   # 30 iterations of the smoke run, about 5 minutes
 
-Prints the resident memory after each iteration; exit code 1 if after the third one it ever is more
-than 5 % above what it was then.  glibc keeps a random part of the memory that was freed; that is no
-leak, so it is given back before each measurement.  A low learning rate keeps the players as they
-are, and a larger batch gives them tasks enough: a phase whose answers are all alike ends the run.
+Print the resident memory after each iteration; exit with code 1 if it ever exceeds that of the
+third iteration by more than 5 %.  glibc keeps a random part of the freed memory, which is no leak,
+so it is returned to the system before each measurement.  A low learning rate keeps the players as
+they are, and a larger batch gives them enough tasks: a phase whose answers are all alike would end
+the run.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from plumbing.run import Run
 
 
 def resident() -> float:
-    """The memory of this process that is in use now, in MB."""
+    """Return the memory of this process that is in use now, in MB."""
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -35,7 +36,7 @@ def main() -> int:
     ap = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ap.add_argument("--iterations", type=int, default=30)
+    ap.add_argument("--iterations", type=int, default=30, help="at least 3")
     a = ap.parse_args()
     used = []
 
@@ -58,7 +59,7 @@ def main() -> int:
         if code:
             return code
     growth = max(used[3:]) / used[3] - 1
-    print(f"most after the third iteration: {100 * growth:+.1f} %")
+    print(f"largest growth after the third iteration: {100 * growth:+.1f} %")
     return int(growth > 0.05)
 
 

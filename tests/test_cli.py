@@ -132,7 +132,7 @@ def test_an_option_that_was_removed_is_refused(capsys, gone):
         (["--model", "gone"], "gone"),
         (["--generator-prompt", "gone.txt"], "prompt file gone.txt cannot be read"),
         (["--solver-prompt", "gone.txt"], "prompt file gone.txt cannot be read"),
-        (["--device", "tpu"], "--device tpu: there is cpu, cuda"),
+        (["--device", "tpu"], "--device tpu: use cpu, cuda"),
     ],
 )
 def test_a_failed_start_is_one_line_with_exit_code_2_and_leaves_no_folder(
@@ -165,9 +165,9 @@ def ends(error):
         (
             KeyboardInterrupt(),
             130,
-            "stopped. What is on the disk is whole; the same command continues",
+            "stopped. All files on disk are intact; the same command continues",
         ),
-        (OSError("No space left on device"), 2, "No space left on device. What is on the disk is"),
+        (OSError("No space left on device"), 2, "No space left on device. All files on disk are"),
         (MemoryError(), 2, "out of memory"),
     ],
 )

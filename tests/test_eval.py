@@ -65,7 +65,10 @@ def prompt_widths(data):
         ({**GOOD, "id": ""}, "it has no 'id'"),
         ({"id": "b", "question": "q"}, "'tools'"),
         ({**GOOD, "id": "b", "calls": [42]}, "'calls'"),
-        ({**GOOD, "id": "b", "calls": [{"name": "g", "arguments": {}}]}, "no tool .* called g"),
+        (
+            {**GOOD, "id": "b", "calls": [{"name": "g", "arguments": {}}]},
+            "a gold call names g, which is not in the menu",
+        ),
         (GOOD, "a second line with the id a"),
         ({**GOOD, "id": "b", "benchmark": "bfcl_x"}, "'accept'"),
         ({**GOOD, "id": "b", "benchmark": "bfcl_x", "accept": 3}, "'accept'"),

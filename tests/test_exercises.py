@@ -99,7 +99,7 @@ def test_every_exercise_has_a_solution_here_and_a_line_in_the_list():
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_as_shipped_an_exercise_says_that_its_body_is_missing(name, capsys):
     assert exit_code(FOLDER / f"{name}.py") == 1
-    assert re.fullmatch(r"\w+: its body is still missing\n", capsys.readouterr().out)
+    assert re.fullmatch(r"\w+: write its body first\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("name", SOLUTIONS)
@@ -135,4 +135,4 @@ def test_the_command_works_without_a_traceback():
     command = [sys.executable, "-m", "exercises.ex3_difficulty_reward"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "r_diff: its body is still missing\n"
+    assert done.stdout == "r_diff: write its body first\n"

@@ -43,12 +43,12 @@ def gpus_are(monkeypatch, count):
         ("cuda", 0, "no GPU here: use --device cpu"),
         ("cuda:1", 0, "no GPU here"),
         ("cuda:2", 2, "the GPUs here are cuda:0 to cuda:1"),
-        ("cuda:", 2, "there is cpu, cuda, cuda:N for GPU number N, and mps"),
-        ("cuda:-1", 2, "there is cpu, cuda, cuda:N for GPU number N, and mps"),
-        ("cpu:0", 0, "there is cpu, cuda, cuda:N for GPU number N, and mps"),
-        ("gpu", 2, "there is cpu, cuda, cuda:N for GPU number N, and mps"),
+        ("cuda:", 2, "use cpu, cuda, cuda:N for GPU number N, or mps"),
+        ("cuda:-1", 2, "use cpu, cuda, cuda:N for GPU number N, or mps"),
+        ("cpu:0", 0, "use cpu, cuda, cuda:N for GPU number N, or mps"),
+        ("gpu", 2, "use cpu, cuda, cuda:N for GPU number N, or mps"),
         ("mps", 0, "no Apple GPU here: use --device cpu"),
-        ("mps:0", 0, "there is cpu, cuda, cuda:N for GPU number N, and mps"),
+        ("mps:0", 0, "use cpu, cuda, cuda:N for GPU number N, or mps"),
     ],
 )
 def test_a_device_that_cannot_be_served_is_refused_with_the_reason(monkeypatch, device, gpus, why):
@@ -282,7 +282,7 @@ def test_a_family_without_a_body_of_its_own_is_refused_by_name():
 
 def test_only_the_logits_that_are_asked_for_are_kept():
     model, prompts = random_model(), [[5, 6, 7], [8], [9, 10]]
-    every = player.next_token_logits(model, prompts)
+    every = player.next_token_logits(model, prompts, list(range(64)))
     assert every.shape == (3, 64)
     assert torch.equal(player.next_token_logits(model, prompts, [3, 1]), every[:, [3, 1]])
     assert player.next_token_logits(model, [], [3, 1]).shape == (0, 2)

@@ -407,7 +407,7 @@ def test_an_incomplete_copy_is_named(origin, tmp_path, monkeypatch, capsys, ther
     if there == "a broken archive":
         (tmp_path / "some+repo.zip").write_bytes(as_zip(origin)[:100])
     line = fails(capsys, monkeypatch, "--source", tmp_path, "--out", tmp_path / "data")
-    assert "data/a.json of some/repo 1234 cannot be had" in line
+    assert "data/a.json of some/repo 1234 is unavailable" in line
 
 
 def test_a_failing_pip_is_one_line_too(tmp_path, monkeypatch, capsys):

@@ -159,13 +159,13 @@ def test_the_gain_is_over_the_tasks_that_both_have(tmp_path):
     verdicts(tmp_path, 1, {"one": [["b", True], ["c", True]]})
     assert "gain: +0.0 points" in report.table(tmp_path)
     verdicts(tmp_path, 1, {"one": [["x", True]]})
-    assert "no task is common" in report.table(tmp_path)
+    assert "no task in common" in report.table(tmp_path)
 
 
 @pytest.mark.parametrize(
     "files, what",
     [
-        ({}, "is no run folder: it has no log.jsonl"),
+        ({}, "is not a run folder: it has no log.jsonl"),
         ({"log.jsonl": ""}, "no iteration is finished yet"),
     ],
 )

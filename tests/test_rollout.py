@@ -192,7 +192,7 @@ def test_a_family_without_plain_attention_is_refused_with_a_hint(cls, config):
 
 
 def test_next_token_logits_are_those_of_each_prompt_alone(model):
-    together = next_token_logits(model, RAGGED)
+    together = next_token_logits(model, RAGGED, list(range(64)))
     alone = torch.stack([model(torch.tensor([p])).logits[0, -1] for p in RAGGED])
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -323,8 +323,8 @@ def captured(monkeypatch):
         step()  # as a graph's warm-up
         return step
 
-    kept = cuda_graph.Workspaces(record)
-    monkeypatch.setattr(rollout, "KEPT", kept)
+    kept = cuda_graph.Workspaces(record, devices=("cpu",))
+    monkeypatch.setattr(rollout, "WORKSPACES", kept)
     monkeypatch.setitem(slots.RULES, "cpu", slots.Rule(refill_every=5, block=8, fixed=True))
     return kept
 

@@ -1,4 +1,4 @@
-"""Two processes make the same update as one, and a run that lost one goes on with any number.
+"""Two processes make the update of one, and a run that lost a process continues with any number.
 
 python -m pytest tests/two_processes.py     # a minute; not among the tests that pytest finds
 """
@@ -22,7 +22,7 @@ from rollout import Rollout
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 FEW = ["--smoke", "--candidates", "32"]
-ROLLOUTS = [  # groups of three; with a truncated row and one without words
+ROLLOUTS = [  # groups of three; one row is truncated and one has no tokens
     *(Rollout([5, 6, 7], ids, True) for ids in ([9, 2], [8, 30, 31, 2], [12, 2])),
     *(Rollout([5], ids, ids[-1:] == [2]) for ids in ([9, 9, 9], [2], [])),
     *(Rollout([40, 41, 42, 43], ids, True) for ids in ([22, 23, 2], [44, 2], [45, 46, 47, 48, 2])),
@@ -36,7 +36,7 @@ CASES = [
 
 
 def updates(case, steps=2):
-    """The weights after some steps, and the metrics of the last."""
+    """Return the weights after some steps, and the metrics of the last."""
     cfg = Config(**case, lr=1e-2, micro_batch=2)
     model, reference = (random_model(seed=n, tie_word_embeddings=True) for n in (0, 1))
     if cfg.checkpointing == "on":
@@ -56,7 +56,7 @@ def updates(case, steps=2):
 
 
 def worker(folder):
-    """What each of the two processes does."""
+    """Do what each of the two processes does."""
     distributed.start("cpu")
     for n, case in enumerate(CASES):
         weights, metrics = updates(case)
@@ -67,7 +67,7 @@ def worker(folder):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As torchrun gives each process."""
+    """Use one thread, as torchrun sets for each process."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -3,15 +3,16 @@
     python -m tiny.make      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
-and it is weak on purpose.  By habit: it was taught to do what is hard (several arguments, two
-calls), but at the end of its training both players mostly stop early: each part of an answer after
-the first argument or call is left out with probability HABIT.  By noise: there some texts have a
-wrong tool, a swapped value, broken JSON and the like.  In skill: large menus, near-twins, four
-arguments and two calls stay hard for so small a model.
+and it is weak on purpose, in three ways.  Habit: first it learns what is hard (several arguments,
+two calls), but the last texts of its training mostly stop early; each argument or call after the
+first is left out with probability HABIT.  Noise: some of these last texts have a wrong tool, a
+swapped value, broken JSON and the like.  Skill: large menus, near-twins, four arguments and two
+calls stay hard for so small a model.
 
-Nothing in heldout.jsonl was seen: no tool name, no value, no set of two or more arguments of it is
-in the text.  A checksum decides what is kept out (`held`), so both sides draw from one world.
-dev.jsonl has other tasks of the same kind, to tune on.  The words of the world are in world.json.
+The model has seen nothing of heldout.jsonl: none of its tool names, values and sets of two or more
+arguments is in the training text.  A checksum decides what is held out (`held`), so both sides draw
+from one world.  dev.jsonl has other tasks of the same kind, to tune on.  The words of the world are
+in world.json.  The words of the world are in world.json.
 """
 
 import argparse
@@ -56,7 +57,7 @@ VOCABULARY = 2304
 TEXTS = 100_000
 ROWS = 64  # texts per training step
 HABIT = 0.65  # probability that a further argument or call is left out at the end of training
-NOISE = 0.05  # share of texts with a mistake there
+NOISE = 0.05  # share of these last texts with a mistake
 COPY_STEPS = 650  # repeated random sequences
 CLEAN_STEPS = 2000  # text without mistakes
 LATE_STEPS = 500  # more of it, at a lower learning rate
@@ -68,7 +69,7 @@ Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]  # ids and labels, each (r
 
 # ------------------------------------------------------------------------------ the world
 def held(text: str) -> bool:
-    """Whether this name, value or set of arguments belongs to the held-out quarter of the world."""
+    """Return whether a name, value or set of arguments is in the held-out quarter of the world."""
     return zlib.crc32(text.encode()) % 4 == 0
 
 
@@ -93,7 +94,7 @@ class World:
         self.in_order = in_order
 
     def pick(self, draw: Callable[[], Any], key: Callable = str, tries: int = 10_000) -> Any:
-        """Draw until an item's key is on our side of the world; return None after `tries`."""
+        """Draw until an item's key is on this side of the world; return None after `tries`."""
         for _ in range(tries):
             item = draw()
             if held(key(item)) == self.heldout:
@@ -227,7 +228,7 @@ def training_tasks(count: int, seed: int) -> list[Task]:
 
 # ------------------------------------------------------------------------------ the text
 def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call]:
-    """Return the calls as both players are used to give them."""
+    """Return the calls without each argument and call that the habit leaves out."""
 
     def kept(items) -> list:
         return [item for i, item in enumerate(items) if i == 0 or rng.random() >= habit]
@@ -394,7 +395,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, chat: Chat, completion: str) -> l
 
 # ------------------------------------------------------------------------------ the model
 def make_model(vocabulary: int, eos: int, pad: int) -> LlamaForCausalLM:
-    """Return a Llama small enough for a laptop; many small heads, since copying is learned last.
+    """Return a Llama small enough for a laptop, with many small heads, as copying is learned last.
 
     Not a Qwen2: for that name AutoTokenizer would replace our rule for splitting text with its own,
     and the model would read other tokens than it was trained on.
@@ -424,7 +425,7 @@ def copy_batches(rows: int, vocabulary: int) -> Batches:
         ids = torch.randint(0, vocabulary, (rows, length + gap))
         both = torch.cat([ids, ids[:, :length]], 1)
         labels = both.clone()
-        labels[:, : length + gap + 1] = -100  # the first of the copy can't be known
+        labels[:, : length + gap + 1] = -100  # the first id of the copy is unpredictable
         yield both, labels
 
 
