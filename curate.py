@@ -14,8 +14,11 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
      names only.
   4. Difficulty is that same p, not a judge's verdict: easy p > .75, hard p < .25, otherwise medium.
   5. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:
-     where medium and hard tasks are few, the set is smaller, and a fifth of it at most is easy.
-  6. The Solver is trained on the selection in its order, from easy to hard.
+     where medium and hard tasks are few, the set is smaller.  At most a fifth of it is easy, unless
+     there are no others.
+  6. Of a bucket and a domain, the tasks with more calls and arguments go first: a Generator writes
+     few of them, and a Solver that sees too few forgets how to answer them.
+  7. The Solver is trained on the selection in its order, from easy to hard.
 
 Each step writes its reason into the candidates that it drops, so every candidate ends with exactly
 one reason, or is selected (None).  A line of candidates.jsonl:
@@ -219,19 +222,24 @@ def quotas(available: dict[str, int], size: int) -> dict[str, int]:
     quota = {name: min(available[name], int(share * size)) for name, share in MIX.items()}
     others = quota["medium"] + quota["hard"]
     if others:
-        most = others * MIX["easy"] / (1 - MIX["easy"])
+        most = others / (1 / MIX["easy"] - 1)
         quota["easy"] = min(quota["easy"], int(most))
     return quota
+
+
+def size_of(task: Task) -> int:
+    """Return the number of calls and arguments of the gold answer."""
+    return sum(1 + len(call.arguments) for call in task.calls)
 
 
 def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     """Return at most `size` candidates, by mix and by equal domain quotas, from easy to hard."""
     kept = []
-    in_order = sorted(candidates, key=lambda c: c.id)
+    in_order = sorted(candidates, key=lambda c: (-size_of(c.task), c.id))
     quota = quotas(Counter(bucket(c.p) for c in candidates), size)
     for name in MIX:
         members = [c for c in in_order if bucket(c.p) == name]
-        domains = Counter(c.spec.domain for c in members)  # the first by id get the remainder
+        domains = Counter(c.spec.domain for c in members)  # the first get the remainder
         left = split_quota(quota[name], domains)
         for c in members:
             if left[c.spec.domain] > 0:

@@ -233,7 +233,7 @@ def step(
     finite = math.isfinite(norm)
     if finite:  # otherwise the step would spoil every weight
         optimizer.step()  # GRPO
-    tokens = max(sums["tokens"], 1.0)
+    tokens = sums["tokens"] or math.nan  # NaN: every group was skipped
     no_signal = (A == 0).all(1)  # (N,)
     cut_off = [not r.finished for r in rollouts]
     lengths = [len(r.completion) for r in rollouts]

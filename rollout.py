@@ -10,7 +10,7 @@ top-k, no top-p, and the end token is part of the completion.
     decode    S slots advance by one token; each attends to its prompt's keys (stored once per
               group) and to its own (a buffer that is allocated once)
     refill    a completion that ends gives its slot to the next one that waits
-    shrink    when none waits, empty slots are dropped once a quarter of all slots is empty
+    shrink    when none waits, slots are dropped once a quarter are empty (on a GPU: a half)
 
 The model's own forward pass is used, with another attention function, through the interface that
 transformers has for that (plumbing/group_cache.py).  Llama, Qwen2, Qwen3 and Mistral decode with a
@@ -226,7 +226,7 @@ def refuse_batch_effects(
             return token
 
         run(model, prompts, 1, forced, ids[:, None].float(), take_given)
-        return torch.cat(steps[: model_check.NEW], 1)  # a GPU goes on until the next look
+        return torch.cat(steps[: model_check.NEW], 1)  # a GPU decodes on until the next refill
 
     longest = max(lengths) + params.max_new_tokens
     advice = "name a --model of another family"

@@ -22,6 +22,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import curate
 import eval
 from errors import UsageError
 from experiments.audit import share_right
@@ -33,7 +34,7 @@ from plumbing.loading import ROOT
 from plumbing.runfolder import write_jsonl, write_whole
 from tiny.make import training_tasks
 
-ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # Solver steps of three iterations
+ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # at most those of three iterations
 VARIANTS = {  # name -> options of selfplay.py
     "full": "",
     "frozen": "--generator-steps 0",
@@ -66,7 +67,7 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "right gold answers": ("curate", "right"),
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
-T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t, 1 to 9 degrees
+T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t for 2 to 10 values
 
 
 def clean_tasks(folder: Path, count: int, seed: int) -> None:
@@ -75,7 +76,7 @@ def clean_tasks(folder: Path, count: int, seed: int) -> None:
     A program makes them; the run takes them for its own curated tasks.
     """
     tasks = training_tasks(count, seed)
-    tasks.sort(key=lambda task: sum(1 + len(call.arguments) for call in task.calls))
+    tasks.sort(key=curate.size_of)
     write_jsonl(folder / "iter1" / "tasks.jsonl", [task.to_json() for task in tasks])
 
 

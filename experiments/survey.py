@@ -2,7 +2,7 @@
 
     python -m experiments.survey generator --model FOLDER --out tasks.jsonl
     python -m experiments.survey solver --model FOLDER --out answers.jsonl --heldout evals/data
-    python -m experiments.survey solver --model FOLDER --out answers.jsonl --prompt FILE
+    python -m experiments.survey solver --model FOLDER --out other.jsonl --prompt FILE
 
 The Generator's part prints the share of usable completions, every reason, copies, near-duplicates
 and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, the answers
@@ -25,11 +25,12 @@ import phases
 import solver
 from ast_match import exact_match
 from config import Config
+from errors import UsageError
 from generator import Task
 from plumbing.command import run_command
 from plumbing.intervals import aligned, describe, describe_mean
 from plumbing.player import Player
-from plumbing.runfolder import in_pieces
+from plumbing.runfolder import in_pieces, write_whole
 
 PIECE = 16  # prompts that are sampled together
 FIXED_VALUES = ("Little Prince", "Harbour")  # of the one example in wordings/fixed_solver.txt
@@ -142,11 +143,21 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def refuse_other_options(a: argparse.Namespace) -> None:
+    """Keep the options beside --out; raise UsageError if the answers there have others."""
+    path = a.out.with_suffix(".options.json")
+    options = {key: str(value) for key, value in vars(a).items()}
+    if path.exists() and json.loads(path.read_text()) != options:
+        raise UsageError(f"{a.out} holds a survey with other options: name another --out.")
+    write_whole(path, json.dumps(options))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one survey.  Exit code 2: bad input; 130: Ctrl-C."""
     a = parse_arguments(argv)
 
     def work() -> None:
+        refuse_other_options(a)
         player = Player(a.model, a.device, frozen=True)
         survey = {"generator": survey_generator, "solver": survey_solver}[a.role]
         print(json.dumps({key: str(value) for key, value in vars(a).items()}))

@@ -4,7 +4,7 @@
     python perf/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
 
 Eight samples per prompt at temperature 1.  No row ends before the limit, so the numbers exclude
-what dropping finished rows saves.  CPU seconds are measured with one thread, wall seconds with all.
+what refilling slots saves.  CPU seconds are measured with one thread, wall seconds with all.
 The last column, for tiny only, is the time of a late token over that of an early one.
 """
 

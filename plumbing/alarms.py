@@ -29,23 +29,24 @@ def alarms(lines: list[dict]) -> dict[str, str]:
     recent = recent_means(lines)
     for name, (low, high, meaning) in BOUNDS.items():
         value = recent.get(name, low)
-        if not low <= value <= high:
-            side = "below" if value < low else "above"
-            bound = low if value < low else high
-            found[name] = f"{name} {value:.2g} is {side} {bound:g}: {meaning}"
-    first = lines[0].get("entropy", 0.0)
-    if recent.get("entropy", first) < ENTROPY_LEFT * first:
-        change = f"from {first:.2g} to {recent['entropy']:.2g}"
+        if value < low:
+            found[name] = f"{name} {value:.2g} is below {low:g}: {meaning}"
+        elif value > high:
+            found[name] = f"{name} {value:.2g} is above {high:g}: {meaning}"
+    entropies = [line["entropy"] for line in lines if line.get("entropy", math.nan) > 0]
+    if entropies and recent["entropy"] < ENTROPY_LEFT * entropies[0]:
+        change = f"from {entropies[0]:.2g} to {recent['entropy']:.2g}"
         found["entropy"] = f"entropy fell {change}: completions become alike; lower --lr"
     return found
 
 
 def recent_means(lines: list[dict]) -> dict[str, float]:
-    """Return the mean of each number over the last steps; NaN where a line lacks it."""
+    """Return the mean of each number over those of the last steps that have it, NaN if none has."""
     last = lines[-LAST:]
     result = {}
     for name, value in lines[-1].items():
         if isinstance(value, int | float):
             values = [line.get(name, math.nan) for line in last]
-            result[name] = sum(values) / len(values)
+            known = [value for value in values if not math.isnan(value)]
+            result[name] = sum(known) / len(known) if known else math.nan
     return result

@@ -53,10 +53,16 @@ class Parser(argparse.ArgumentParser):
 def flag(name: str) -> str:
     """Return the option of a field of Config.
 
-    >>> flag("num_probes")
-    '--num-probes'
+    >>> flag("solver_steps")
+    '--solver-steps'
     """
     return "--" + name.replace("_", "-")
+
+
+def shown(name: str) -> str:
+    """Return the option of a setting, or the name of one that has no option."""
+    field = Config.__dataclass_fields__.get(name)
+    return flag(name) if field and field.metadata["group"] else name
 
 
 def make_parser(doc: str) -> Parser:
@@ -161,7 +167,7 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
         wanted["date"] = found.get("date", today())  # prompts stay the same on another day
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
         settings = sorted(other - {"machine"})
-        changes = [f"{flag(key)} was {found.get(key)}, is {wanted[key]}" for key in settings]
+        changes = [f"{shown(key)} was {found.get(key)}, is {wanted[key]}" for key in settings]
         changed = "; ".join(changes)
         if changed and not set_changed:
             raise UsageError(

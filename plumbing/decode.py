@@ -117,7 +117,7 @@ class FusedStep:
         )
 
     def _fuse(self, key: tuple, parts: list, ordered: list[bool] | None = None) -> Tensor | None:
-        """Stack the parts into one tensor; write in place if an equal one is kept for this key."""
+        """Stack the parts into one tensor; write in place if one of that shape is kept."""
         if parts[0] is None:
             return None
         if ordered is not None:

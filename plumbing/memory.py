@@ -9,11 +9,11 @@ A device that computes in float32 needs no copy; frozen player and reference tak
 With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
 autocast adds 2; embedding and head are not shared out.
 
-While it samples, the cache of the completions and one layer of their prompts are added; while it
-updates, what a micro-batch keeps for the backward pass, and a chunk of logits.  Per token a layer
-keeps the input (in float32 and scaled) and the output of two norms, queries, keys and values
-(repeated for all heads), attention's output, and four times the MLP's width; with --checkpointing
-on it keeps its input only, and all of it for one layer at a time.
+While it samples, the cache of prompts and completions is added, and the activations of one layer in
+the prefill; while it updates, what a micro-batch keeps for the backward pass, and a chunk of
+logits.  Per token a layer keeps the input (in float32 and scaled) and the output of two norms,
+queries, keys and values (repeated for all heads), attention's output, and four times the MLP's
+width; with --checkpointing on it keeps its input only, and all of it for one layer at a time.
 """
 
 import math

@@ -39,8 +39,8 @@ from template import Chat
 
 JUDGE_BATCH = 64  # prompts per forward pass of `next_token_logits`
 UNFINISHED = (
-    "No completion of a batch has met an end token ({ends}).  If a larger --max-new-tokens changes "
-    "nothing, name the model's end token as eos_token in its tokenizer_config.json."
+    "No completion of a batch has met an end token ({ends}).  If a higher limit of new tokens "
+    "changes nothing, name the model's end token as eos_token in its tokenizer_config.json."
 )
 
 

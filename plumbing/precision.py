@@ -2,9 +2,9 @@
 
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
 and the update's forward and backward passes use one bfloat16 copy of them, cast once per step; its
-gradients are accumulated in float32, on the float32 weights.  Fast hardware is a
-GPU, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the
-float32 model itself computes.
+gradients are accumulated in float32, on the float32 weights.  Fast hardware is a GPU, and for large
+models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the float32 model itself
+computes.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.
 """

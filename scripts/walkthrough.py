@@ -128,7 +128,7 @@ def walk(folder: Path) -> str:
     cfg = replace(cfg, candidates=min(cfg.candidates, phases.PIECE))
     last = max(report.heldout(folder))
     with tempfile.TemporaryDirectory() as scratch:
-        run = Run(cfg, Path(scratch))
+        run = Run(cfg, Path(scratch), date=found.get("date", ""))
         base = run.load(cfg.model, frozen=False)
         trained = run.load(str(folder / f"iter{last}" / "solver"))
         story = choose(run, folder, base, trained)

@@ -88,7 +88,8 @@ def options() -> set[str]:
     for path in [*CODE, *ROOT.glob("tests/*.py")]:
         found |= set(re.findall(r"[\"'](--[a-z][\w-]*)[\"']", text_of(path)))
     fields = importlib.import_module("config").Config.__dataclass_fields__
-    return found | {"--" + name.replace("_", "-") for name in fields}
+    settable = [name for name, field in fields.items() if field.metadata["group"]]
+    return found | {"--" + name.replace("_", "-") for name in settable}
 
 
 @pages

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 import eval
 import grpo
-from experiments import ablations, sft
+from experiments import ablations, sft, survey
 from plumbing import cli
 from plumbing.player import Player
 from plumbing.runfolder import read_jsonl, write_jsonl, write_whole
@@ -95,6 +95,18 @@ def test_an_unknown_variant_and_an_empty_folder_are_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         ablations.main(["fulll"])
     assert "no variant is called fulll" in capsys.readouterr().err
+
+
+def test_a_survey_refuses_the_answers_of_other_options(tmp_path, capsys):
+    few = tmp_path / "few.jsonl"
+    write_jsonl(few, read_jsonl(ROOT / "tiny" / "dev.jsonl")[:2])
+    out = tmp_path / "answers.jsonl"
+    options = ["solver", "--model", "tiny", "--heldout", str(few), "--out", str(out)]
+    assert survey.main(options) == 0
+    before = out.read_text()
+    assert survey.main(options) == 0  # as after a stop
+    assert survey.main([*options, "--prompt", "placeholders"]) == 2
+    assert "name another --out" in capsys.readouterr().err and out.read_text() == before
 
 
 def test_fine_tuning_makes_the_gold_completions_more_probable():

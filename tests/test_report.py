@@ -1,6 +1,7 @@
 """The report and the alarms: what a run folder says in words."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -58,6 +59,16 @@ def test_entropy_that_fell_to_less_than_a_third_is_an_alarm():
     for line in lines[-5:]:
         line["entropy"] = 0.21
     assert alarms(lines) == {}
+
+
+def test_steps_without_entropy_neither_raise_nor_hide_its_alarm():
+    lines = lines_of()
+    for line in (lines[0], *lines[-3:]):
+        line["entropy"] = math.nan  # every group was skipped
+    assert alarms(lines) == {}
+    for line in lines[-5:-3]:
+        line["entropy"] = 0.19
+    assert alarms(lines).keys() == {"entropy"}
 
 
 def test_the_mean_of_the_last_five_steps_counts():

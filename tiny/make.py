@@ -12,7 +12,7 @@ calls stay hard for so small a model.
 The model has seen nothing of heldout.jsonl: none of its tool names, values and sets of two or more
 arguments is in the training text.  A checksum decides what is held out (`held`), so both sides draw
 from one world.  dev.jsonl has other tasks of the same kind, to tune on.  The words of the world are
-in world.json.  The words of the world are in world.json.
+in world.json.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def join_sorted(names: list[str]) -> str:
 
 
 class World:
-    """Writes tasks.
+    """Write tasks.
 
     `heldout` selects the side of the world, `weights` how hard its tasks are.  With `in_order`
     values are asked for in the order of the tool's arguments.
