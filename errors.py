@@ -17,11 +17,11 @@ class UnusableModel(UsageError):
     """A model cannot be found, read or served."""
 
 
-class EmptyPhase(Exception):
+class NothingToLearn(Exception):
     """A phase had nothing to learn from; the message says which option to change."""
 
 
-class Lost(ConnectionError):
+class LostProcess(ConnectionError):
     """Another process of this run has ended, so this one ends too."""
 
 

@@ -37,7 +37,7 @@ from errors import UnusableModel
 from plumbing import model_check
 from plumbing.cuda_graph import WORKSPACES, Workspaces
 from plumbing.decode import fused_step
-from plumbing.group_cache import UNSERVED, Size
+from plumbing.group_cache import UNSUPPORTED, Size
 from plumbing.inverse_cdf import choose
 from plumbing.padding import left_pad
 from plumbing.slots import (
@@ -246,7 +246,7 @@ def rollout_mode(model: PreTrainedModel) -> Iterator[None]:
     training = model.training
     attention = model.config._attn_implementation
     if not getattr(model, "_supports_attention_backend", False):
-        raise UnusableModel(UNSERVED)
+        raise UnusableModel(UNSUPPORTED)
     model.eval()
     model.set_attn_implementation("group_cache")
     try:

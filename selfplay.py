@@ -26,7 +26,7 @@ import phases
 import rewards
 import solver
 from config import Config
-from errors import EmptyPhase
+from errors import NothingToLearn
 from generator import Task
 from phases import Batches, GeneratorBatches, SolverBatches
 from plumbing import cli
@@ -97,7 +97,7 @@ def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: 
         run.record_curation(curate.funnel(candidates), rates, phases.describe(candidates, usable))
         if not selected:
             change = "Lower --p-min or raise --p-max" if usable else "Raise --candidates"
-            raise EmptyPhase(
+            raise NothingToLearn(
                 f"iteration {k} curation: none of {len(candidates)} candidates is left. "
                 f"{change}, and continue with --set-changed."
             )

@@ -133,7 +133,10 @@ def load_answers(path: Path, cases: list[Case], run: str | None = None) -> dict[
         if id in answers:
             raise Malformed(f"a second line with the id {id}")
         if run is not None and item.get("run") != run:
-            raise Malformed(f"of another run ({item.get('run')}): name another file for --save")
+            raise UsageError(
+                f"{path} has answers of another run ({item.get('run')}): name another file for "
+                "--save."
+            )
         calls = item.get("calls", "")
         answers[id] = calls if calls in (None, []) else to_calls(calls, strict=True)
 

@@ -10,7 +10,7 @@ tasks is `python -m experiments.ablations clean70 clean240 clean720`.
 
 Each finished fine-tuning adds one line to --out; a stopped command continues after the last:
 
-    {"model": "tiny", "tasks": 70, "seed": 0, "epochs": 4, "heldout": "tiny", "accuracy": 0.31}
+    {"model": "tiny", "tasks": 70, "seed": 0, "epochs": 2, "heldout": "tiny", "accuracy": 0.5}
 """
 
 import argparse
@@ -122,9 +122,9 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("sft", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", default="tiny", help="tiny, or a Solver that came from it")
-    parser.add_argument("--tasks", type=int, nargs="+", default=[70, 240, 720])
-    parser.add_argument("--epochs", type=int, nargs="+", default=[4])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tasks", type=eval.positive, nargs="+", default=[70, 240, 720])
+    parser.add_argument("--epochs", type=eval.positive, nargs="+", default=[2])
+    parser.add_argument("--seeds", type=eval.positive, default=3)
     parser.add_argument("--heldout", default="tiny")
     parser.add_argument("--out", type=Path, default=ROOT / "experiments" / "results" / "sft.jsonl")
     a = parser.parse_args(argv)

@@ -27,7 +27,7 @@ import sys
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from errors import Lost, UnusableModel, UsageError, first_line
+from errors import LostProcess, UnusableModel, UsageError, first_line
 from plumbing import distributed
 from template import Chat
 
@@ -158,7 +158,7 @@ class ChatFormat:
         """Return the rendered chat, and what is wrong with it or None."""
         try:
             text = self.render(chat)
-        except (Lost, UnusableModel):
+        except (LostProcess, UnusableModel):
             raise
         except Exception as error:  # a template is a program and can raise anything
             return "", first_line(error)
@@ -201,7 +201,7 @@ class ChatFormat:
         for chat in ([ask, reply], [ask, reply, ask]):
             try:
                 text = self.render(chat, add_generation_prompt=False)
-            except (Lost, UnusableModel):
+            except (LostProcess, UnusableModel):
                 raise
             except Exception:  # a template that takes no assistant message marks no end of one
                 return None

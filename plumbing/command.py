@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from errors import EmptyPhase, Malformed, UsageError, first_line
+from errors import Malformed, NothingToLearn, UsageError, first_line
 
 
 def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> int:
@@ -33,6 +33,6 @@ def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> 
         advice = "Lower --max-new-tokens, or name a smaller --model."
         print(f"{name}: error: out of memory ({first_line(error)}). {advice}", file=sys.stderr)
         return 2
-    except (Malformed, UsageError, EmptyPhase) as error:
+    except (Malformed, UsageError, NothingToLearn) as error:
         print(f"{name}: error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, EmptyPhase) else 2
+        return 3 if isinstance(error, NothingToLearn) else 2

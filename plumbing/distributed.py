@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
-from errors import Lost, UsageError, first_line
+from errors import LostProcess, UsageError, first_line
 
 rank = 0  # which process this is
 size = 1  # of how many
@@ -59,11 +59,13 @@ def start(device: str) -> None:
 def lost(*_: Any, why: str = "") -> None:
     """Raise the error that ends this process after another one has ended."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise Lost(f"another process of this run has ended{why}; restart with any number of processes")
+    raise LostProcess(
+        f"another process of this run has ended{why}; restart with any number of processes"
+    )
 
 
 def run_collective(work: Callable, *arguments: Any) -> Any:
-    """Return work(*arguments), which all processes do together; raise Lost if one is gone."""
+    """Return work(*arguments), done by all processes together; raise LostProcess if one is gone."""
     try:
         return work(*arguments)
     except RuntimeError as error:  # of gloo and NCCL alike

@@ -27,13 +27,13 @@ from errors import UnusableModel
 from plumbing.attention import causal
 
 MOST_HEADS = 512  # upper bound of 2 K, the heads of keys and values in a layer
-UNSERVED = (
+UNSUPPORTED = (
     "the hand-written sampler supports models whose every layer is plain attention (no short "
     "window, soft cap or sink), and this model has others: use --sampler hf"
 )
 
 
-def attend(
+def softmax_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return softmax attention (B, K, Q, D) and the log of its denominators (B, K, Q).
@@ -128,7 +128,7 @@ class GroupCache:
         """Raise UnusableModel if some layer did not attend through this cache."""
         self.filling = self.filling_mask = None
         if len(self.seen) < layers:
-            raise UnusableModel(UNSERVED)
+            raise UnusableModel(UNSUPPORTED)
 
     def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
         """Store prompts and attend within them.  q (B, H, P, D), k and v (B, K, P, D)."""
@@ -190,14 +190,14 @@ class GroupCache:
 
         used = self.own[layer][: size.slots, :, : size.own_width]
         bias = self.own_bias[: size.slots, : size.own_width]
-        own, own_lse = attend(query, used[:, :K], used[:, K:], bias, scale)
+        own, own_lse = softmax_attention(query, used[:, :K], used[:, K:], bias, scale)
 
         keys, values = (x[: size.places, :, : size.prompt_width] for x in self.prompts[layer])
         bias = self.prompt_bias[: size.places, : size.prompt_width]
         lanes = self.slot_of_lane[: size.places * size.lanes].view(-1, 1, size.lanes)  # (M, 1, W)
         head = self.every[:K, None]  # (K, 1)
         by_place = query[lanes, head].flatten(2, 3)  # (M, K, W * h, D)
-        shared, shared_lse = attend(by_place, keys, values, bias, scale)
+        shared, shared_lse = softmax_attention(by_place, keys, values, bias, scale)
         place, lane = self.place_of_slot[: size.slots], self.lane_of_slot[: size.slots]  # (S, 1)
         where = (place, head[:, 0], lane)
         shared = shared.unflatten(2, (size.lanes, -1))[where]  # (S, K, h, D)
@@ -231,15 +231,15 @@ def _attention(
     """Attend as transformers asks in each layer; `group_cache` arrives through the forward pass."""
     cache = group_cache
     if cache is None or softcap or s_aux is not None or value.shape != key.shape:
-        raise UnusableModel(UNSERVED)  # s_aux: attention sinks
+        raise UnusableModel(UNSUPPORTED)  # s_aux: attention sinks
     if sliding_window and sliding_window < cache.room.prompt_width + cache.new_tokens:
-        raise UnusableModel(UNSERVED)
+        raise UnusableModel(UNSUPPORTED)
     layer = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if cache.filling is None:
         return cache.decode(layer, query, key, value, scale), None
     if layer in cache.seen:  # a layer that attends twice
-        raise UnusableModel(UNSERVED)
+        raise UnusableModel(UNSUPPORTED)
     return cache.prefill(layer, query, key, value, scale), None
 
 

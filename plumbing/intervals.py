@@ -8,7 +8,7 @@ import math
 import random
 
 Verdicts = list[bool]  # task by task, whether the answer is right
-Estimate = tuple[float, float, float]  # a mean and the ends of its 95 % interval
+MeanInterval = tuple[float, float, float]  # a mean and the ends of its 95 % interval
 
 Z95 = 1.959964  # 97.5 % quantile of the normal distribution
 RESAMPLES = 2000  # of a bootstrap
@@ -38,7 +38,7 @@ def mean(values: list) -> float:
     return sum(values) / len(values)
 
 
-def bootstrap(groups: list[list]) -> Estimate:
+def bootstrap(groups: list[list]) -> MeanInterval:
     """Return the mean of the groups' means and its 95 % interval.
 
     Each group has the same weight, whatever its size.  The values are resampled within each group,
@@ -57,7 +57,7 @@ def bootstrap(groups: list[list]) -> Estimate:
     return mean(means), samples[LOW], samples[HIGH]
 
 
-def macro_mean(benchmarks: list[Verdicts]) -> Estimate:
+def macro_mean(benchmarks: list[Verdicts]) -> MeanInterval:
     """Return the mean accuracy of several benchmarks and its interval.
 
     >>> macro_mean([[True], [False, False, False]])
@@ -66,7 +66,7 @@ def macro_mean(benchmarks: list[Verdicts]) -> Estimate:
     return bootstrap(benchmarks)
 
 
-def macro_difference(pairs: list[tuple[Verdicts, Verdicts]]) -> Estimate:
+def macro_difference(pairs: list[tuple[Verdicts, Verdicts]]) -> MeanInterval:
     """Return the mean gain over several benchmarks and its interval, paired by task.
 
     Each pair holds the verdicts on one benchmark before and after.
@@ -83,7 +83,7 @@ def macro_difference(pairs: list[tuple[Verdicts, Verdicts]]) -> Estimate:
     return bootstrap(groups)
 
 
-def paired_difference(before: Verdicts, after: Verdicts) -> Estimate:
+def paired_difference(before: Verdicts, after: Verdicts) -> MeanInterval:
     """Return the gain on one benchmark and its interval, paired by task."""
     return macro_difference([(before, after)])
 

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from errors import Lost, UnusableModel, UsageError, first_line
+from errors import LostProcess, UnusableModel, UsageError, first_line
 from plumbing import distributed
 from plumbing.chat import CHATML, say_once
 
@@ -79,7 +79,7 @@ def hub_answers() -> bool:
         huggingface_hub.get_session().head(
             huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT, follow_redirects=True
         )
-    except Lost:
+    except LostProcess:
         raise
     except Exception:  # each HTTP library raises errors of its own
         return False
@@ -156,7 +156,7 @@ def load_model(name: str, device: str = "cpu") -> tuple[PreTrainedModel, PreTrai
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
         part = "model"
         model = read_weights(name, **where)
-    except Lost:  # not a fault of this folder
+    except LostProcess:  # not a fault of this folder
         raise
     except Exception as error:  # a broken folder can break transformers anywhere
         raise unreadable(name, part, error) from None

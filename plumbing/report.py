@@ -35,7 +35,9 @@ CURVES = {  # phase -> the numbers that are drawn
 }
 SHOWN = ("reward", "entropy", "kl", "grad_norm", "length", "truncated")
 GENERATOR_SHOWN = ("p", "near_duplicates", "menu_met", "omits")
-Verdicts = dict[str, dict[str, bool]]  # benchmark -> id of a task -> whether it was answered right
+VerdictsById = dict[
+    str, dict[str, bool]
+]  # benchmark -> id of a task -> whether it was answered right
 
 CARD = """---
 base_model: {model}
@@ -69,7 +71,7 @@ def iteration_name(k: int) -> str:
     return f"iteration {k}" if k else "base"
 
 
-def heldout(folder: Path) -> dict[int, Verdicts]:
+def heldout(folder: Path) -> dict[int, VerdictsById]:
     """Return the verdicts on the held-out tasks of each iteration."""
     found = {}
     for path in folder.glob("iter*/heldout.json"):
@@ -115,7 +117,7 @@ def table(folder: Path) -> str:
     return "\n".join([*lines, gain(found), ""])
 
 
-def gain(found: dict[int, Verdicts]) -> str:
+def gain(found: dict[int, VerdictsById]) -> str:
     """Return the paired difference between the last iteration and the base, as text."""
     first = found[0]
     last = found[max(found)]
@@ -211,7 +213,7 @@ def picture(folder: Path) -> str:
     return f"picture: {folder / 'report.png'}"
 
 
-def draw_accuracy(axis, found: dict[int, Verdicts]) -> None:
+def draw_accuracy(axis, found: dict[int, VerdictsById]) -> None:
     """Draw the accuracy on each benchmark over the iterations, with 95 % intervals."""
     labels = [iteration_name(k) for k in found]
     for benchmark in next(iter(found.values())):
@@ -266,7 +268,7 @@ def write_cards(folder: Path) -> None:
                 write_whole(there / "README.md", card(folder, k, role, found))
 
 
-def card(folder: Path, k: int, role: str, found: dict[int, Verdicts]) -> str:
+def card(folder: Path, k: int, role: str, found: dict[int, VerdictsById]) -> str:
     """Return the model card of one player."""
     cfg = config(folder)
     lines = []

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from config import Config
-from errors import EmptyPhase
+from errors import NothingToLearn
 from plumbing import distributed
 from plumbing.alarms import alarms
 from plumbing.checkpoint import load_step, save_step
@@ -134,14 +134,14 @@ class Run:
             if stop or (step + 1) % self.cfg.save_every == 0:
                 save_step(saved, step + 1, model, optimizer)
             if bad == BAD_STEPS:
-                raise EmptyPhase(
+                raise NothingToLearn(
                     f"{self.phase}: {bad} steps in a row had no finite gradient. Lower --lr and "
                     f"continue with --set-changed: this restarts the phase and deletes {saved}."
                 )
             self.leave_if_asked()
         self.bar = None
         if all(line["zero_advantage_groups"] == 1 for line in self.lines):
-            raise EmptyPhase(
+            raise NothingToLearn(
                 f"{self.phase}: in each of the {count} steps all rewards of a group were equal, "
                 "so nothing was learned. Raise --group or --temperature and continue with "
                 "--set-changed, or name another --model."

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from ast_match import plain
-from errors import Lost, UsageError
+from errors import LostProcess, UsageError
 from plumbing.distributed import rank0_only
 from plumbing.padding import batched
 
@@ -100,7 +100,7 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
         return []
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except Lost:  # not a fault of this file
+    except LostProcess:  # not a fault of this file
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}). Name a JSONL file.") from None
@@ -113,6 +113,8 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
         try:
             item = json.loads(line)
             items.append(read(plain(item)) if read else item)
+        except UsageError:  # says itself what to do
+            raise
         except (ValueError, RecursionError) as error:  # Malformed is a ValueError
             raise UsageError(f"{path}, line {n}: {error}. Fix or delete the line.") from None
     return items

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 import selfplay
 from config import GROUPS, SMOKE, TINY, Config
-from errors import EmptyPhase
+from errors import NothingToLearn
 from plumbing import cli
 
 MOST_OPTIONS = 36
@@ -161,7 +161,7 @@ def ends(error):
 @pytest.mark.parametrize(
     "error, code, what",
     [
-        (EmptyPhase("nothing to learn"), 3, "selfplay.py: error: nothing to learn"),
+        (NothingToLearn("nothing to learn"), 3, "selfplay.py: error: nothing to learn"),
         (
             KeyboardInterrupt(),
             130,
@@ -207,14 +207,14 @@ def test_a_closed_pipe_gives_no_traceback(smoke, tmp_path):
 def test_a_real_model_is_told_what_the_run_will_do_before_it_starts(monkeypatch, tmp_path, capsys):
     def loop(cfg, run):
         assert "2. curation: 48 candidates" in capsys.readouterr().out
-        raise EmptyPhase("enough")
+        raise NothingToLearn("enough")
 
     model = shutil.copytree(ROOT / "tiny", tmp_path / "base")
     assert stub(monkeypatch, tmp_path, loop, "--smoke", "--model", str(model)) == 3
 
     def quiet(cfg, run):
         assert capsys.readouterr().out == ""
-        raise EmptyPhase("enough")
+        raise NothingToLearn("enough")
 
     assert stub(monkeypatch, tmp_path, quiet, "--smoke") == 3
 
@@ -283,13 +283,13 @@ def test_a_run_of_another_day_keeps_its_date(smoke, tmp_path, run_here):
 def test_set_changed_forgets_what_the_old_settings_have_made(monkeypatch, tmp_path, option, kept):
     folder = tmp_path / "runs/smoke/iter1"
     config = parsed("--smoke")[0]
-    assert stub(monkeypatch, tmp_path, ends(EmptyPhase("enough")), "--smoke") == 3
+    assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), "--smoke") == 3
     (folder / "solver.steps").mkdir(parents=True)
     (folder / "texts.part.jsonl").write_text("[]\n")
     value = {"p_min": "0.75", "select": "50", "seed": "7"}[option]
     assert str(getattr(config, option)) != value
     options = ["--smoke", cli.flag(option), value, "--set-changed"]
-    assert stub(monkeypatch, tmp_path, ends(EmptyPhase("enough")), *options) == 3
+    assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), *options) == 3
     assert not (folder / "solver.steps").exists()
     assert (folder / "texts.part.jsonl").exists() == kept
 
@@ -307,6 +307,6 @@ def test_a_run_in_use_is_refused(monkeypatch, tmp_path, capsys):
     def loop(cfg, run):
         assert cli.main(selfplay.__doc__, loop, ["--smoke"]) == 2
         assert "runs/smoke is in use by process" in capsys.readouterr().err
-        raise EmptyPhase("enough")
+        raise NothingToLearn("enough")
 
     assert stub(monkeypatch, tmp_path, loop, "--smoke") == 3

@@ -115,6 +115,15 @@ def test_the_selection_goes_from_easy_to_hard():
     assert [c.p for c in selected] == [1.0, 0.5, 0.375, 0.25, 0.125]
 
 
+def test_of_a_bucket_and_a_domain_the_larger_tasks_are_kept():
+    small = [numbered(i, 0.5) for i in range(6)]
+    large = numbered(6, 0.5)
+    call = large.task.calls[0]
+    large.task = replace(large.task, calls=[call, call])
+    assert curate.size_of(large.task) == 2 * curate.size_of(small[0].task)
+    assert [c.id for c in curate.select([*small, large], 4)] == [small[0].id, large.id]
+
+
 def test_the_mix_is_2_5_3_where_there_is_enough():
     candidates = [numbered(i, p) for i, p in enumerate([1.0, 0.5, 0.125] * 20)]
     buckets = [curate.bucket(c.p) for c in curate.select(candidates, 20)]

@@ -246,7 +246,8 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_answers(tmp_path, run, few, 
         == (expected[1].splitlines()[1:])
     )
     code, _, errors = run(*model, "--save", stopped, "--seed", 1)
-    assert code == 2 and "line 1: of another run" in errors
+    assert code == 2 and "has answers of another run" in errors
+    assert "name another file for --save" in errors and "Fix or delete" not in errors
 
 
 def test_answers_of_other_weights_under_the_same_name_are_not_taken_for_these(

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from ast_match import Call, Tool
-from errors import EmptyPhase, UsageError
+from errors import NothingToLearn, UsageError
 from plumbing.command import run_command
 from scripts import ask, demos, dry_run
 
@@ -128,7 +128,7 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, menu, m
     [
         (UsageError("x"), 2),
         (OSError("x"), 2),
-        (EmptyPhase("x"), 3),
+        (NothingToLearn("x"), 3),
         (KeyboardInterrupt(), 130),
     ],
 )

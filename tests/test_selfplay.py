@@ -24,7 +24,7 @@ import selfplay
 import solver
 from ast_match import exact_match
 from config import SMOKE, Config
-from errors import EmptyPhase
+from errors import NothingToLearn
 from eval import load_tasks
 from generator import Task
 from phases import GeneratorBatches, SolverBatches, schedule
@@ -569,7 +569,7 @@ def a_phase(tmp_path, gradients, steps):
 def test_five_steps_in_a_row_without_a_finite_gradient_end_the_run_and_the_state_is_kept(tmp_path):
     nan = float("nan")
     kept = tmp_path / "iter1/generator.steps"
-    with pytest.raises(EmptyPhase, match="5 steps in a row had no finite gradient") as error:
+    with pytest.raises(NothingToLearn, match="5 steps in a row had no finite gradient") as error:
         a_phase(tmp_path, [1.0, nan, nan, nan, nan, nan, 1.0], steps=7)
     assert str(kept) in str(error.value) and "Lower --lr" in str(error.value)
     assert [p.name[:6] for p in kept.iterdir()] == ["000006"]
