@@ -1,4 +1,7 @@
-"""The structure of the code: sparse lines, short functions, imports in one direction, no circle."""
+"""The structure of the code: sparse lines, short functions, imports in one direction, no circle.
+
+python tests/test_structure.py      # prints nodes per code line, and lines of code
+"""
 
 import ast
 import statistics
@@ -43,9 +46,8 @@ all_files = pytest.mark.parametrize("path", FILES.values(), ids=name_of)
 # -- lines -------------------------------------------------------------------------------------
 
 
-def density(source: str) -> float:
-    """Return syntax nodes per line that is neither blank, nor comment, nor docstring."""
-    tree = ast.parse(source)
+def code_lines(tree: ast.Module, source: str) -> tuple[set[int], int]:
+    """Return the lines of docstrings, and how many others are neither blank nor a comment."""
     documented = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(
@@ -57,8 +59,29 @@ def density(source: str) -> float:
     for number, line in enumerate(source.splitlines(), 1):
         code = line.strip() and not line.strip().startswith("#")
         lines += bool(code and number not in documented)
+    return documented, lines
+
+
+def density(source: str) -> float:
+    """Return syntax nodes per line that is neither blank, nor comment, nor docstring."""
+    tree = ast.parse(source)
+    documented, lines = code_lines(tree, source)
     nodes = [node for node in ast.walk(tree) if getattr(node, "lineno", 0)]
     return sum(node.lineno not in documented for node in nodes) / max(1, lines)
+
+
+def print_figures() -> None:
+    """Print the density of each core file, and the lines of each folder with and without text."""
+    for path in CORE:
+        print(f"{density(path.read_text(encoding='utf-8')):5.2f}  {name_of(path)}")
+    sizes = {}
+    for module, path in FILES.items():
+        source = path.read_text(encoding="utf-8")
+        all_lines, code = sizes.get(folder_of(module), (0, 0))
+        _, lines = code_lines(ast.parse(source), source)
+        sizes[folder_of(module)] = (all_lines + len(source.splitlines()), code + lines)
+    for folder, (all_lines, code) in sizes.items():
+        print(f"{all_lines:6,} lines, {code:6,} of code  {folder or 'core'}")
 
 
 def test_density_counts_nodes_per_code_line():
@@ -219,3 +242,7 @@ def test_no_module_assigns_into_another(module):
         return  # monkeypatch undoes what it does
     ours = {name for name, _ in bindings(module)}
     assert not changed(tree_of(FILES[module])) & ours
+
+
+if __name__ == "__main__":
+    print_figures()
