@@ -90,7 +90,7 @@ def test_a_missing_model_is_an_error_that_says_what_to_do():
         "../up",
         "~/models",
         "runs/tiny/iter9/solver",
-        "runs/tiny/",
+        "runs/nosuchrun/",
         "C:\\models",
     ],
 )
