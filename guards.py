@@ -49,31 +49,25 @@ def flaw(task: Task, *shown: Example) -> str | None:
 
 def copied(task: Task, *shown: Example) -> str | None:
     """Return what a task copies from the examples of its prompt, or None."""
-    for example in shown:
-        what = _copied_from(example, task)
-        if what:
-            return what
-    return None
-
-
-def _copied_from(example: Example, task: Task) -> str | None:
-    shown_names = {tool.name.lower() for tool in example.tools}
     names = {tool.name.lower() for tool in task.tools}
-    if names & shown_names:
-        return COPIES[0]
-    if _texts(task.calls) & _texts(example.calls):
-        return COPIES[1]
-    as_they_are = _alike(task.question, example.question)
-    if as_they_are or _alike(_mask(task), _mask(example)):  # masked: copied with other nouns
-        return COPIES[2]
+    texts = _texts(task.calls)
+    own = _ngrams(task.question, 4)
+    masked = _ngrams(_mask(task), 4)
+    for example in shown:
+        if any(tool.name.lower() in names for tool in example.tools):
+            return COPIES[0]
+        if texts & _texts(example.calls):
+            return COPIES[1]
+        if _alike(own, _ngrams(example.question, 4)):
+            return COPIES[2]
+        if _alike(masked, _ngrams(_mask(example), 4)):  # copied with other nouns
+            return COPIES[2]
     return None
 
 
-def _alike(question: str, shown: str) -> bool:
+def _alike(own: set[tuple[str, ...]], shown: set[tuple[str, ...]]) -> bool:
     """Return whether two questions share more than COPIED of the shorter one's word 4-grams."""
-    own = _ngrams(question, 4)
-    other = _ngrams(shown, 4)
-    return len(own & other) > COPIED * min(len(own), len(other))
+    return len(own & shown) > COPIED * min(len(own), len(shown))
 
 
 def no_question(question: str, menu: list[Tool]) -> str | None:

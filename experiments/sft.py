@@ -38,7 +38,7 @@ from rollout import Rollout
 from tiny.make import HARD, World, solver_text, training_tasks
 
 BATCH = 16  # tasks per step
-LR = 5e-4  # chosen on tiny/dev.jsonl, as the epochs are
+LR = 5e-4
 WORLD = World(random.Random(0), heldout=False, weights=HARD)
 
 

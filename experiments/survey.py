@@ -144,12 +144,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def refuse_other_options(a: argparse.Namespace) -> None:
-    """Keep the options beside --out; raise UsageError if the answers there have others."""
+    """Print the options and keep them beside --out; raise UsageError if its answers have others."""
     path = a.out.with_suffix(".options.json")
-    options = {key: str(value) for key, value in vars(a).items()}
-    if path.exists() and json.loads(path.read_text()) != options:
+    options = json.dumps({key: str(value) for key, value in vars(a).items()})
+    if a.out.exists() and path.exists() and path.read_text() != options:
         raise UsageError(f"{a.out} holds a survey with other options: name another --out.")
-    write_whole(path, json.dumps(options))
+    write_whole(path, options)
+    print(options)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,7 +161,6 @@ def main(argv: list[str] | None = None) -> int:
         refuse_other_options(a)
         player = Player(a.model, a.device, frozen=True)
         survey = {"generator": survey_generator, "solver": survey_solver}[a.role]
-        print(json.dumps({key: str(value) for key, value in vars(a).items()}))
         survey(a, player)
 
     return run_command("survey", work, f"The same command continues from {a.out}.")

@@ -315,7 +315,7 @@ def test_by_default_curation_keeps_every_task_that_r_diff_pays_for():
 
 
 @pytest.mark.parametrize("cfg", [OFF, Config()], ids=["guards off", "guards on"])
-def test_10_000_candidates_are_curated_in_seconds(cfg):
+def test_10_000_candidates_are_curated_in_8_seconds(cfg):
     rng, candidates = random.Random(0), []
     for i in range(10_000):
         values = [f"{rng.choice('bcdfg')}{rng.getrandbits(40):x}" for _ in range(3)]
@@ -340,4 +340,4 @@ def test_10_000_candidates_are_curated_in_seconds(cfg):
     for c in sound:
         c.p = curate.pass_rate([c.task.calls] * 5 + [[]] * 3, c.task.calls)
     selected = curate.select(curate.verify(sound, 0.125), 2000)
-    assert time.process_time() - start < 20 and len(sound) == 10_000 and len(selected) == 1000
+    assert time.process_time() - start < 8 and len(sound) == 10_000 and len(selected) == 1000

@@ -102,6 +102,7 @@ def test_a_survey_refuses_the_answers_of_other_options(tmp_path, capsys):
     write_jsonl(few, read_jsonl(ROOT / "tiny" / "dev.jsonl")[:2])
     out = tmp_path / "answers.jsonl"
     options = ["solver", "--model", "tiny", "--heldout", str(few), "--out", str(out)]
+    assert survey.main([*options, "--model", "./nosuchfolder"]) == 2  # a slip leaves no trace
     assert survey.main(options) == 0
     before = out.read_text()
     assert survey.main(options) == 0  # as after a stop

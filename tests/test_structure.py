@@ -1,6 +1,8 @@
 """The structure of the code: sparse lines, short functions, imports in one direction, no circle.
 
-python tests/test_structure.py      # prints nodes per code line, and lines of code
+Print the nodes per code line of each core file, and the lines of each folder:
+
+    python tests/test_structure.py
 """
 
 import ast
