@@ -31,6 +31,7 @@ from rollout import Rollout
 from template import Chat
 
 PIECE = 512  # completions per saved piece of an unfinished curation
+PIECES = {"cuda": 4096}  # the same on fast devices, whose slots are then filled more often
 
 
 def check_prompts(cfg: Config) -> None:
@@ -228,6 +229,11 @@ def schedule(tasks: list[Task], length: int) -> list[Task]:
     return [tasks[i % count] for i in range(length)]
 
 
+def piece(cfg: Config) -> int:
+    """Return how many completions of a curation are saved together."""
+    return PIECES.get(cfg.device.partition(":")[0], PIECE)
+
+
 def propose(
     cfg: Config,
     run: Run,
@@ -250,7 +256,7 @@ def propose(
         )
         return [player.text(rollout) for rollout in rollouts]
 
-    texts = run.in_pieces(k, "texts", specs, PIECE, write)
+    texts = run.in_pieces(k, "texts", specs, piece(cfg), write)
     candidates = []
     for i, (spec, text) in enumerate(zip(specs, texts)):
         draft = generator.parse(text, generator.prompt(spec, template))
@@ -272,7 +278,7 @@ def measure_in_pieces(
         measure(cfg, frozen, some, run.seed(k, f"rate/{n}"))
         return [c.p for c in some]
 
-    size = max(1, PIECE // cfg.num_probes)
+    size = max(1, piece(cfg) // cfg.num_probes)
     rates = run.in_pieces(k, "rates", usable, size, rate)
     for c, p in zip(usable, rates):
         c.p = p

@@ -44,8 +44,8 @@ from plumbing.slots import (
     PREFILL_TOKENS,
     Ledger,
     fewer,
-    number_of_places,
     number_of_slots,
+    round_up,
     rule_of,
     size_in_use,
 )
@@ -278,11 +278,12 @@ class Sampler:
         self.params = params
         self.device = model.device
         self.rule = rule_of(self.device)
-        slots = min(rows, len(waiting))
-        places = number_of_places(slots, group, len({c // group for c in waiting}))
+        slots = self.rule.slots(rows, len(waiting))
+        places = self.rule.places(slots, group, len({c // group for c in waiting}))
         self.ledger = Ledger(waiting, group, slots, places)
         longest = max(len(prompts[c // group]) for c in waiting)
-        self.room = Size(slots, places, min(group, slots), self.rule.round_up(longest))
+        width = round_up(longest, self.rule.prompt_block)
+        self.room = Size(slots, places, min(group, slots), width)
         wave = math.ceil(slots / group)  # prompts that fill all slots once
         self.wave = max(1, min(wave, PREFILL_TOKENS // longest))  # prompts per prefill
         self.uniforms = uniforms
@@ -302,7 +303,7 @@ class Sampler:
         """Allocate the cache and the state of each slot on the device."""
         slots = self.room.slots
         T = self.params.max_new_tokens
-        self.workspace = self.workspaces.get(self.model, self.room, T, self.device)
+        self.workspace = self.workspaces.get(self.model, self.room, T)
         self.cache = self.workspace.cache
         self.fused = fused_step(self.model)  # None for most families
         self.cache.order = None if self.fused is None else self.fused.order
@@ -394,7 +395,7 @@ class Sampler:
         """Put the newest token of every slot through the model -> logits (S, V)."""
         newest = self.length - 1
         oldest = max(self.clock - self.started[slot] for slot in self.ledger.live())
-        width = min(self.rule.round_up(oldest + 1), self.params.max_new_tokens)
+        width = min(round_up(oldest + 1, self.rule.block), self.params.max_new_tokens)
         self.clock += 1
         self.cache.advance(newest, width)
         position = self.prompt_length + newest

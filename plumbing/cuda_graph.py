@@ -2,8 +2,9 @@
 
 A decode step launches hundreds of small kernels; a CUDA graph launches them all at once, but reads
 and writes fixed addresses.  So a `Workspace` (cache, inputs, one graph per shape) outlives its
-batch: later batches and phases of the same model and size replay the graphs that are there.  They
-are dropped when the model's weights move, when `release` is called, or with the model.
+batch: later batches and phases of the same model replay the graphs that are there.  It is replaced
+by a larger one when a batch does not fit, and dropped when the model's weights move, when `release`
+is called, or with the model.
 
 On a CPU nothing is captured and nothing is kept.  `WORKSPACES.captures` counts the captures.
 """
@@ -13,6 +14,7 @@ from dataclasses import astuple
 from weakref import WeakKeyDictionary
 
 import torch
+from transformers import PreTrainedModel
 
 from plumbing.group_cache import GroupCache, Size
 
@@ -40,15 +42,26 @@ def record(step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
 class Workspace:
     """The cache of a batch, the inputs at fixed addresses, and a graph for each shape."""
 
-    def __init__(self, size: Size, new_tokens: int, device: torch.device) -> None:
-        self.cache = GroupCache(size, new_tokens, device)
+    def __init__(self, model: PreTrainedModel, size: Size, new_tokens: int) -> None:
+        device = model.device
+        self.weights = addresses(model)
+        self.cache = GroupCache(size, new_tokens, device, model.dtype)
         self.token = torch.zeros(size.slots, 1, dtype=torch.long, device=device)
         self.position = torch.zeros(size.slots, 1, dtype=torch.long, device=device)
         self.graphs: dict[tuple, Callable[[], torch.Tensor]] = {}
 
+    def serves(self, model: PreTrainedModel, new_tokens: int) -> bool:
+        """Return whether a batch of this model may use the graphs, if it fits."""
+        return self.weights == addresses(model) and self.cache.new_tokens == new_tokens
+
+
+def addresses(model: PreTrainedModel) -> list[int]:
+    """Return where the weights are."""
+    return [weight.data_ptr() for weight in model.parameters()]
+
 
 class Workspaces:
-    """Workspaces by model and size.
+    """A workspace per model.
 
     `record` captures a step on devices of these types; None runs every step without capture.
     """
@@ -57,23 +70,24 @@ class Workspaces:
         self.record = record
         self.devices = devices
         self.captures = 0
-        self.kept: WeakKeyDictionary = WeakKeyDictionary()  # model -> addresses, {size: Workspace}
+        self.kept: WeakKeyDictionary[PreTrainedModel, Workspace] = WeakKeyDictionary()
 
-    def get(self, model: torch.nn.Module, size: Size, new_tokens: int, device) -> Workspace:
-        """Return the workspace of this model and size, emptied, or a new one."""
-        if not self.captures_on(device):
-            return Workspace(size, new_tokens, device)
-        addresses = [weight.data_ptr() for weight in model.parameters()]
-        known = self.kept.get(model)
-        if known is None or known[0] != addresses:
-            known = (addresses, {})
-            self.kept[model] = known
-        workspaces = known[1]
-        key = (*astuple(size), new_tokens)
-        if key not in workspaces:
-            workspaces[key] = Workspace(size, new_tokens, device)
-        workspaces[key].cache.reset()
-        return workspaces[key]
+    def get(self, model: PreTrainedModel, size: Size, new_tokens: int) -> Workspace:
+        """Return the model's workspace, emptied, or a new one if the batch does not fit."""
+        if not self.captures_on(model.device):
+            return Workspace(model, size, new_tokens)
+        kept = self.kept.pop(model, None)
+        if kept is not None and not kept.serves(model, new_tokens):
+            kept = None
+        room = size
+        if kept is not None:
+            room = kept.cache.room.larger(size)  # never smaller, or sizes would take turns
+        if kept is None or room != kept.cache.room:
+            kept = None  # frees its memory first
+            kept = Workspace(model, room, new_tokens)
+        self.kept[model] = kept
+        kept.cache.reset(size)
+        return kept
 
     def captures_on(self, device: torch.device) -> bool:
         """Return whether steps are captured on this device."""
@@ -92,6 +106,10 @@ class Workspaces:
             workspace.graphs[shape] = self.record(lambda: step(*inputs))
             self.captures += 1
         return workspace.graphs[shape]()
+
+    def bytes(self) -> int:
+        """Return the memory of all caches that are kept."""
+        return sum(workspace.cache.bytes() for workspace in self.kept.values())
 
     def release(self) -> bool:
         """Free every workspace; return whether there was one."""

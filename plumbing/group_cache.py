@@ -18,7 +18,7 @@ K key/value heads, h = H / K, D head size.  Two groups of two completions, and o
     ([[0, 1], [2, 3]], [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)])
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from transformers import AttentionInterface
@@ -27,6 +27,7 @@ from errors import UnusableModel
 from plumbing.attention import causal
 
 MOST_HEADS = 512  # upper bound of 2 K, the heads of keys and values in a layer
+ALIGNED = 8  # CUDA's kernel takes heads, and rows of a bias, of a multiple of this
 UNSUPPORTED = (
     "the hand-written sampler supports models whose every layer is plain attention (no short "
     "window, soft cap or sink), and this model has others: use --sampler hf"
@@ -40,12 +41,19 @@ def softmax_attention(
 
     query (B, K, Q, D); key and value (B, K, L, D); bias (B, L), added to scores.
     """
+    bias = bias[:, None, None]
     if query.device.type == "cpu":  # one fused kernel, which reads each key once
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, attn_mask=bias[:, None, None], scale=scale
+            query, key, value, attn_mask=bias, scale=scale
         )
+    if query.device.type == "cuda" and query.shape[-1] % ALIGNED == 0:  # the same
+        bias = bias.expand(*query.shape[:3], -1)
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+            query, key, value, bias, compute_log_sumexp=True, scale=scale
+        )
+        return out, lse[..., : query.shape[2]]  # it comes in multiples of 32 queries
     scores = (query * scale @ key.mT).float()  # (B, K, Q, L)
-    scores += bias[:, None, None]
+    scores += bias
     peak = scores.amax(-1, keepdim=True)
     shares = scores.sub_(peak).exp_()
     total = shares.sum(-1, keepdim=True)
@@ -84,11 +92,21 @@ class Size:
     prompt_width: int
     own_width: int = 1
 
+    def larger(self, other: "Size") -> "Size":
+        """Return the size that holds both.
+
+        >>> Size(4, 2, 1, 9).larger(Size(2, 3, 1, 9))
+        Size(slots=4, places=3, lanes=1, prompt_width=9, own_width=1)
+        """
+        return Size(*map(max, astuple(self), astuple(other)))
+
 
 class GroupCache:
     """Keys and values of M prompts, each stored once, and of the completions in S slots."""
 
-    def __init__(self, size: Size, new_tokens: int, device: torch.device) -> None:
+    def __init__(
+        self, size: Size, new_tokens: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.room = size  # what is allocated; `size` is what is in use
         self.size = replace(size)
         self.new_tokens = new_tokens
@@ -102,19 +120,28 @@ class GroupCache:
         self.lane_of_slot = torch.zeros_like(self.place_of_slot)
         self.newest = torch.zeros(size.slots, dtype=torch.long, device=device)
         self.every = torch.arange(max(size.slots, MOST_HEADS), device=device)
-        # Added to scores: 0 where a token is, -inf where none is (yet).  Float32 for any model.
-        self.prompt_bias = torch.zeros(size.places, size.prompt_width, device=device)
-        self.own_bias = torch.full((size.slots, new_tokens), -torch.inf, device=device)
+        # Added to scores: 0 where a token is, -inf where none is (yet).
+        like = {"device": device, "dtype": dtype}
+        self.prompt_bias = torch.zeros(size.places, size.prompt_width, **like)
+        columns = -(-new_tokens // ALIGNED) * ALIGNED
+        self.own_bias = torch.full((size.slots, columns), -torch.inf, **like)
         self.order: torch.Tensor | None = None  # of the numbers of a key, if not the model's
         self.filling: torch.Tensor | None = None  # places of the prompts in a prefill
         self.filling_mask: torch.Tensor | None = None  # (B, P): which of their ids are tokens
         self.seen: set[int] = set()  # layers that this prefill has passed
 
-    def reset(self) -> None:
-        """Forget every prompt and completion; the memory stays."""
-        self.size = replace(self.room)
+    def reset(self, size: Size) -> None:
+        """Forget every prompt and completion, and use this size; the memory stays."""
+        self.size = replace(size)
         self.prompt_bias.zero_()
         self.own_bias.fill_(-torch.inf)
+
+    def bytes(self) -> int:
+        """Return the memory of all keys and values."""
+        stored = list(self.own.values())
+        for pair in self.prompts.values():
+            stored += pair
+        return sum(x.nbytes for x in stored)
 
     def begin_prefill(self, places: list[int], mask: torch.Tensor) -> None:
         """Let the next forward pass store these prompts; mask (B, P) is False at padding."""
@@ -232,7 +259,7 @@ def _attention(
     cache = group_cache
     if cache is None or softcap or s_aux is not None or value.shape != key.shape:
         raise UnusableModel(UNSUPPORTED)  # s_aux: attention sinks
-    if sliding_window and sliding_window < cache.room.prompt_width + cache.new_tokens:
+    if sliding_window and sliding_window < cache.size.prompt_width + cache.new_tokens:
         raise UnusableModel(UNSUPPORTED)
     layer = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

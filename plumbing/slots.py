@@ -20,12 +20,13 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from errors import UsageError
+from plumbing.cuda_graph import WORKSPACES
 from plumbing.group_cache import Size
 
 CPU_SLOTS = 64
 MOST_SLOTS = 1024
 PREFILL_TOKENS = 2**16  # prompt tokens in one forward pass
-WAVES = 5  # places, as a multiple of the prompts that fill the slots, as slow ones keep theirs
+WAVES = 4  # places, as a multiple of the prompts that fill the slots, as slow ones keep theirs
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the update and for what a forward pass needs
 LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights in float32
 
@@ -34,25 +35,50 @@ LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights
 class Rule:
     """What differs between devices: a CPU takes exact shapes, CUDA graphs need few of them."""
 
-    refill_every: int  # decode steps between refills; each one makes the host wait for a GPU
-    block: int  # attention widths are multiples of this
-    fixed: bool  # whether shapes stay as they are, except that slots are halved
+    refill_every: int = 1  # decode steps between refills; each one makes the host wait for a GPU
+    block: int = 1  # completions are read in widths that are multiples of this
+    prompt_block: int = 1  # the same for prompts
+    fewest: int = 1  # slots that are kept until the end, as fewer are not faster
+    fixed: bool = False  # whether slots and places are powers of two, and only halved
 
-    def round_up(self, width: int) -> int:
-        """Return the next multiple of `block`."""
-        return -(-width // self.block) * self.block
+    def slots(self, rows: int, waiting: int) -> int:
+        """Return how many slots to begin with."""
+        return min(rows, power_of_two(waiting)) if self.fixed else min(rows, waiting)
 
     def slots_after(self, live: int, slots: int) -> int:
         """Return how many slots to continue with, now that only `live` are needed."""
         if not self.fixed:
             return live if live <= 0.75 * slots else slots
-        while live <= slots // 2:
+        while live <= slots // 2 and slots // 2 >= self.fewest:
             slots = slots // 2
         return slots
 
+    def places(self, slots: int, group: int, prompts: int) -> int:
+        """Return M for these slots and the prompts of a batch."""
+        places = number_of_places(slots, group, prompts)
+        return min(slots, power_of_two(places)) if self.fixed else places
 
-RULES = {"cuda": Rule(refill_every=8, block=128, fixed=True)}
-EXACT = Rule(refill_every=1, block=1, fixed=False)
+
+RULES = {"cuda": Rule(refill_every=8, block=128, prompt_block=512, fewest=32, fixed=True)}
+EXACT = Rule()
+
+
+def power_of_two(count: int) -> int:
+    """Return the next power of two.
+
+    >>> power_of_two(5), power_of_two(8)
+    (8, 8)
+    """
+    return 1 << (count - 1).bit_length()
+
+
+def round_up(width: int, block: int) -> int:
+    """Return the next multiple of `block`.
+
+    >>> round_up(5, 4)
+    8
+    """
+    return -(-width // block) * block
 
 
 def rule_of(device: torch.device) -> Rule:
@@ -70,7 +96,7 @@ def number_of_slots(
     """Return S.  A number is taken as it is; "auto" is 64, or on a GPU what free memory allows:
 
         S = largest power of two, at most 1024, with  S * bytes <= free / 2
-        bytes = 2 L K D b (T + min(5 / G, 2) P) + 12 V
+        bytes = 2 L K D b (T + min(4 / G, 1) P) + 12 V
 
     for L layers of K key/value heads of size D, b bytes per number, T new tokens, P tokens of the
     longest prompt, G completions per prompt and V ids.
@@ -83,6 +109,7 @@ def number_of_slots(
         return CPU_SLOTS
     free = torch.cuda.mem_get_info(model.device)[0]
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    free += WORKSPACES.bytes()  # a larger one replaces them
     longest = max(map(len, prompts))
     return slots_that_fit(free, bytes_per_slot(model, longest, group, new_tokens))
 
@@ -91,7 +118,7 @@ def bytes_per_slot(model: PreTrainedModel, longest: int, group: int, new_tokens:
     """Return what one slot takes with its part of the prompts; the formula of `number_of_slots`."""
     config = model.config.get_text_config()
     token = 2 * config.num_hidden_layers * key_value_width(config) * model.dtype.itemsize
-    tokens = new_tokens + min(WAVES / group, 2) * longest
+    tokens = new_tokens + min(WAVES / group, 1) * longest
     return token * tokens + LOGIT_BYTES * config.vocab_size
 
 
@@ -119,7 +146,7 @@ def number_of_places(slots: int, group: int, prompts: int) -> int:
     """Return M: enough that slots seldom wait for a place, bounded by the slots.
 
     >>> number_of_places(slots=64, group=8, prompts=1000)
-    40
+    32
     """
     wave = -(-slots // group)
     return min(prompts, WAVES * wave, slots + wave)
