@@ -3,26 +3,29 @@
 Paper: Sec. 4 and Table 4.  GRPO itself: Shao et al. 2024 (DeepSeekMath), Eq. 3; dr_grpo: Liu et
 al. 2025; dapo: Yu et al. 2025.
 
-    A_i   = (r_i - mean(r)) / (std(r) + 1e-4)          over the G completions i of one prompt
+    A_i   = (r_i - mean(r)) / (std(r) + EPS)           over the G completions i of one prompt
     ratio = pi(token) / pi_old(token)                  pi: its probability, pi_old: when sampled
-    loss  = - min(ratio * A, clip(ratio, 1 - eps, 1 + eps) * A) + beta * k3          per token
+    loss  = - min(ratio * A, clip(ratio, 1 - CLIP, 1 + CLIP) * A) + beta * k3        per token
     k3    = pi_ref / pi - log(pi_ref / pi) - 1         estimates the KL to pi_ref, the phase's start
 
-Each batch is used for one update, as in the paper, so pi_old is pi: the ratio is 1, nothing is
-clipped, and the gradient of the ratio is that of log pi.  Our decisions:
+The loss of a batch is the mean over its rows of the mean over a row's tokens (`reduce`).
+
+Each batch is used for one update, as in the paper, so pi_old is pi: the ratio is 1 and nothing is
+clipped.  The gradient of the ratio is then that of log pi, so a step makes tokens with A > 0 more
+likely.  The advantages of a group sum to 0, so the loss itself stays near 0.  Our decisions:
 
   1. Log-probabilities are taken at the sampling temperature, in float32, end token included.
   2. A prompt runs through the model once, with gradient, and its completions continue on its keys
      and values (plumbing/shared_prefix.py).  The plain way, prompt and completion in one row, is
      `hidden_states` below; both have the same gradient.
-  3. A group whose rewards are all equal has advantage 0.  Without a KL its rows are skipped, but
-     they still count in the mean.
+  3. A group whose rewards are all equal has advantage 0.  Without a KL its rows are left out of
+     the forward pass, but the mean over rows still counts them.
 
 Shapes: N prompts, G completions per prompt, R rows, W row width (prompt and completion),
 C completion width, M completion tokens, E hidden size, V vocabulary.
 
-    >>> advantages(torch.tensor([[0.0, 1.0]]), "none")
-    tensor([[-0.5000,  0.5000]])
+    >>> advantages(torch.tensor([[0.0, 1.0]]))
+    tensor([[-0.7070,  0.7070]])
 """
 
 import math
@@ -47,7 +50,8 @@ def advantages(rewards: Tensor, scale: str = "group") -> Tensor:
     """Return the rewards minus the mean of their group, scaled, (N, G) -> (N, G).
 
     `scale` selects the divisor: the standard deviation of the group, of the batch, or "none".  A
-    completion without a reward (NaN) is excluded from mean and deviation and has advantage 0.
+    completion without a reward (NaN, which no reward of this project gives) is excluded from mean
+    and deviation and has advantage 0.
     """
     rewards = rewards.double()  # in float32 the mean of eight rewards of 1.9 is not 1.9
     scored = ~rewards.isnan()

@@ -14,9 +14,9 @@ Our decisions, where the paper is silent or the released code differs from it:
   5. A task that fails the structural check is never shown to the Solver: its r_curr is 0.
   6. Guards (guards.py) scale r_valid, and n near-duplicates of a batch share all but r_fmt.
 
-With the last three, what runs is
+With these, what runs is
 
-    R_G = r_fmt + (guards * r_valid + obedience * r_curr) / n
+    R_G = r_fmt + (guards * r_valid + obedience * r_curr) / n     0 for a placeholder question
 
 One raw example: a task that the Solver gets right in k of 8 tries earns r_diff
 
@@ -44,7 +44,7 @@ FACTORS = ("obedience", "near_duplicates")  # of R_G, not parts of it: phases.py
 
 @dataclass(frozen=True)
 class GeneratorReward:
-    """The parts of R_G, each in [0, 1], and what scales them."""
+    """The parts of R_G, each in [0, 1], and what `total` scales them by."""
 
     fmt: float
     valid: float
@@ -90,10 +90,10 @@ def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
 
 
 def r_valid(draft: Draft) -> float:
-    """Return the mean score of the gold calls.
+    """Return the mean score of the gold calls, Eq. (2).
 
-    .4 if its tool is in the menu, .4 if all required arguments are given, .2 if the question has
-    every value.
+    A call scores .4 [tool in the menu] + .4 [all required arguments] + .2 [all values in the
+    question].
     """
     menu = {tool.name: tool for tool in draft.tools or []}
     scores = []
@@ -109,7 +109,8 @@ def r_valid(draft: Draft) -> float:
 def r_diff(p: float, K: int, form: str = "band") -> float:  # Sec. 3.2.1
     """Return the band-pass of the pass rate p of K answers: 1 inside, Gaussian edges, 0 at p = 0.
 
-    Table 3 compares it with `form` "cliff", which has no edges, and "none", which is always 0.
+    The band is from .25 to .75.  Table 3 compares it with `form` "cliff", which is 0 outside the
+    band, and "none", which is always 0.
     """
     edge = min(max(p, BAND_LOW), BAND_HIGH)  # the point of the band nearest to p
     if form == "none" or p < 1 / K:
@@ -145,7 +146,8 @@ def solver_reward(
 ) -> SolverReward:
     """Return R_S of an answer.  Without a <think> block r_acc is 0, as in the released code.
 
-    `leaks` marks the calls that earn no r_acc (guards.leaks).
+    `leaks` marks the calls that earn no r_acc: they have a value of the prompt's own example that
+    is not in the question (guards.leaks).
     """
     has_call = len(answer.calls) > 0
     fmt = W_TAG * answer.tag + W_PARSED * answer.parsed + W_CALL * has_call  # Sec. 3.4
@@ -163,7 +165,7 @@ def r_acc(predicted: list[Call], gold: list[Call], leaks: list[bool] | None = No
     leaks = leaks or [False] * len(predicted)
     unused = [i for i, leak in enumerate(leaks) if not leak]
     total = 0.0
-    for wanted in gold:  # Sec. 3.4: greedy
+    for wanted in gold:  # Sec. 3.4: each takes the best that is left
         scores = {i: pair_score(predicted[i], wanted) for i in unused}
         best = max(scores, key=scores.get, default=None)
         if best is not None and scores[best] > 0:

@@ -3,10 +3,13 @@
 Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
 
     1. Solver frozen.     Train the Generator by GRPO: R_G = r_fmt + r_valid + (r_diff + r_sem) / 2.
-                          The Solver answers every usable task K times (p) and rates it (r_sem).
-    2. Generator frozen.  Sample candidates, curate them by the Solver's answers, order them.
-    3. Train the Solver by GRPO on the curated tasks, easy to hard: R_S = r_fmt + r_acc.
-       (--replay adds tasks of earlier iterations before them; `tiny` uses it.)
+                          The Solver answers every usable task K times; its pass rate p gives r_diff
+                          (difficulty).  As judge it rates the task: r_sem (semantic quality).
+    2. Both frozen.       Sample candidates, keep those with p_min <= p <= p_max, select, order.
+    3. Generator frozen.  Train the Solver by GRPO on these tasks, from high p to low p:
+                          R_S = r_fmt + r_acc.  (--replay puts tasks of earlier iterations first.)
+
+What a batch samples and rewards is in phases.py, the full formulas are in rewards.py.
 
     python selfplay.py                                # the base model that ships, on a CPU
     python selfplay.py --smoke                        # every phase with minimal counts
@@ -69,7 +72,7 @@ def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
         weights, reference = player.prepare_training(cfg)
         optimizer = grpo.make_optimizer(weights, cfg)
         for step in run.steps(batches.steps, player.model, optimizer, batches.shown):
-            batch = batches.play(player, step)
+            batch = batches.play(player, step)  # sample and reward: phases.py
             totals = batch.totals(cfg.group)
             grpo.set_learning_rate(optimizer, cfg, step, batches.steps)
             with run.clock("update"):

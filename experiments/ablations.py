@@ -31,7 +31,7 @@ from plumbing.alarms import recent_means
 from plumbing.command import run_command
 from plumbing.intervals import aligned, interval, macro_mean
 from plumbing.loading import ROOT
-from plumbing.runfolder import write_jsonl, write_whole
+from plumbing.runfolder import read_jsonl, write_jsonl, write_whole
 from tiny.make import training_tasks
 
 ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # at most those of three iterations
@@ -64,9 +64,16 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "their pass rate": ("generator", "p"),
     "near-duplicates of one": ("generator", "near_duplicates"),
     "curated tasks": ("curate", "selected"),
+    "of them large": ("curate", "large"),
     "right gold answers": ("curate", "right"),
+    "the same, of large tasks": ("curate", "right_large"),
+    "the same, of small tasks": ("curate", "right_small"),
+    "easy (p > .75)": ("curate", "easy"),
+    "hard (p < .25)": ("curate", "hard"),
+    "p = 1": ("curate", "solved"),
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
+SMALL = 2  # size of a task with one call of one argument
 T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t for 2 to 10 values
 
 
@@ -128,9 +135,30 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
         lines = report.log(folder, phase, k)
         if lines:
             phases[phase] = recent_means(lines)
-    tasks = eval.load_tasks(folder / f"iter{k}" / "tasks.jsonl")
-    phases.setdefault("curate", {})["right"] = share_right(tasks)
+    phases.setdefault("curate", {}).update(composition(folder / f"iter{k}"))
     return phases
+
+
+def composition(folder: Path) -> dict[str, float]:
+    """Return shares of the curated tasks: large ones, right gold answers, pass rates.
+
+    A large task has two or more arguments or calls.
+    """
+    tasks = eval.load_tasks(folder / "tasks.jsonl")
+    large = [task for task in tasks if curate.size_of(task) > SMALL]
+    small = [task for task in tasks if curate.size_of(task) <= SMALL]
+    numbers = {"large": len(large) / len(tasks), "right": share_right(tasks)}
+    for name, some in (("right_large", large), ("right_small", small)):
+        if some:
+            numbers[name] = share_right(some)
+    path = folder / "candidates.jsonl"
+    candidates = read_jsonl(path) if path.exists() else []
+    rates = [c["p"] for c in candidates if c["reason"] is None]  # selected
+    if rates:
+        buckets = [curate.bucket(p) for p in rates]
+        numbers |= {name: buckets.count(name) / len(rates) for name in curate.MIX}
+        numbers["solved"] = rates.count(1.0) / len(rates)
+    return numbers
 
 
 def played(results: Path) -> dict[str, list[dict]]:

@@ -182,6 +182,8 @@ def main() -> None:
     ap.add_argument("--peak", help=argparse.SUPPRESS)
     ap.add_argument("--sizes", type=int, nargs=2, help=argparse.SUPPRESS)
     a = ap.parse_args()
+    if a.steps < 2:
+        ap.error("--steps: the first step is not counted, so give at least 2")
     torch.set_num_threads(a.threads)
     width, new = a.sizes or ((800, 200) if a.long else (200, 128))
     if a.peak:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from errors import UsageError
 from plumbing.cuda_graph import WORKSPACES
 from plumbing.group_cache import Size
 
@@ -102,8 +101,6 @@ def number_of_slots(
     longest prompt, G completions per prompt and V ids.
     """
     if rows != "auto":
-        if not str(rows).isdecimal() or int(rows) < 1:
-            raise UsageError(f"--rows {rows}: give a number of at least 1, or auto.")
         return int(rows)
     if model.device.type != "cuda" or not prompts:
         return CPU_SLOTS

@@ -1,7 +1,7 @@
 """Our rollout against `generate`, and `generate` with a static cache: same prompts and lengths.
 
-    python perf/rollout.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
-    python perf/rollout.py --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
+    python perf/sampling.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
+    python perf/sampling.py --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
 
 Eight samples per prompt at temperature 1.  No row ends before the limit, so the numbers exclude
 what refilling slots saves.  CPU seconds are measured with one thread, wall seconds with all.
@@ -107,7 +107,7 @@ def main() -> None:
                 row["token 400 / 40"] = late_over_early(model, prompts, 400, a.repeats)
             rows.append(row)
             print(row, flush=True)
-    measure.report("rollout_large" if a.large else "rollout", rows)
+    measure.report("sampling_large" if a.large else "sampling", rows)
 
 
 if __name__ == "__main__":
