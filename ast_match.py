@@ -1,14 +1,15 @@
 """A tool and a tool call: read them from untrusted text, normalise, compare.  Pure: no model.
 
 Paper: Sec. 4 (AST-based accuracy).  Whatever a model writes becomes a value, or a `Malformed` with
-a short reason that can be counted; no other exception leaves this file.  Text is parsed, never
+a short reason that can be counted; only `syntax_tree` raises anything else.  Text is parsed, never
 evaluated.
 Our decisions:
   1. `required` counts beside `parameters` and inside; the released code looks inside only.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
   3. [[f, g]] is [f, g]; the released code reads [f], so g escapes the price of a surplus call.
-  4. "arguments" that are missing, null, empty or [] mean a call without arguments, even
-     written as text; the released code reads one argument of that name.
+  4. "arguments" that are null, empty or [], even written as text, mean a call without arguments;
+     the released code reads one argument of that name.  If "arguments" is missing, the other keys
+     beside the name are the arguments.
   5. What JSON cannot carry (NaN, bytes, sets, keys that are not text) is refused.
   6. A tag in the thinking, in another block or in a string of a value opens and closes nothing;
      the released code looks at the tags only.

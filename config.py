@@ -65,7 +65,9 @@ class Config:
 
     group: int = option(8, GRPO, "completions per prompt, G", "4, Table 4")
     lr: float = option(5e-6, GRPO, "learning rate of AdamW", "1e-6, Table 4")
-    schedule: str = option("linear", GRPO, "how the learning rate changes", "", "linear constant")
+    schedule: str = option(
+        "linear", GRPO, "how the learning rate changes", "", "linear harmonic constant"
+    )
     beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
     temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, GRPO, "maximum new tokens of a task", "4,096, Table 4")
@@ -91,7 +93,7 @@ class Config:
 
     loss: str = constant("grpo", "how token losses are averaged: grpo, dr_grpo or dapo", "grpo")
     weight_decay: float = constant(0.01, "weight decay of AdamW", "0.01, Table 4")
-    max_grad_norm: float = constant(1.0, "the gradient's norm is clipped here")
+    max_grad_norm: float = constant(1.0, "the gradient's norm is clipped to this")
     num_probes: int = constant(8, "Solver answers per task, K", "8, Sec. 3.2.1")
     probe_temperature: float = constant(0.7, "temperature of the K answers", "0.7, Sec. 3.2.1")
     p_large_menu: float = constant(

@@ -7,8 +7,8 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   1. The structural check also asks whether the menu offers a choice (no two tools share description
      and arguments), whether the question quotes its own answer, and whether a guard refuses it
      (guards.py).
-  2. A spec is graded: any menu of 2 to 12 tools and 1 to 3 calls is usable, and `obedience`
-     scales the reward.  `--spec gate` drops every other size, `--spec free` ignores the size, as
+  2. A spec is graded: any task of 2 to 12 tools and 1 to 3 calls is usable, and `obedience`
+     scales r_curr.  `--spec gate` drops every other size, `--spec free` ignores the size, as
      the release does.
   3. p is the share of answers that equal the whole gold answer; the released code compares tool
      names only.
@@ -16,8 +16,8 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   5. The mix .2 / .5 / .3 is a cap, shared equally among the domains as far as they have tasks:
      where medium and hard tasks are few, the set is smaller.  At most a fifth of it is easy, unless
      there are no others.
-  6. Of a bucket and a domain, the tasks with more calls and arguments go first: a Generator writes
-     few of them, and a Solver that sees too few forgets how to answer them.
+  6. Within a bucket and a domain, the tasks with more calls and arguments go first: a Generator
+     writes few of them, and a Solver that sees too few forgets how to answer them.
   7. The Solver is trained on the selection in its order, from easy to hard.
 
 Each step writes its reason into the candidates that it drops, so every candidate ends with exactly

@@ -14,7 +14,7 @@ class UsageError(ValueError):
 
 
 class UnusableModel(UsageError):
-    """A model cannot be found, read or served."""
+    """A model cannot be found, read or used."""
 
 
 class NothingToLearn(Exception):

@@ -137,7 +137,7 @@ def draw(tasks: list, name: str, limit: int | None, seed: int = 0) -> list:
 
 @cache
 def note(text: str) -> None:
-    """Print a remark to the standard error, once per process."""
+    """Print a remark to standard error, once per process."""
     print(text, file=sys.stderr)
 
 
@@ -199,7 +199,7 @@ def complete(
 def plan_batches(player: Player, chats: list[Chat], max_new_tokens: int) -> Iterator[list[int]]:
     """Yield the indices of the chats of each batch, the longest first.
 
-    So a lack of memory shows at once.
+    A lack of memory then shows at once.
     """
     budget = BATCH_TOKENS[player.model.device.type]
     order = sorted(range(len(chats)), key=lambda i: -len(chats[i][-1]["content"]))

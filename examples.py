@@ -1,10 +1,10 @@
 """The bank of examples: what a prompt shows instead of placeholders.
 
 A small model copies the form of an example, and often the example itself.  So the bank has many
-domains, none of which is in `generator.DOMAINS`.  A seed in the spec decides domain, request and
-order of the menu of each example.  Examples have the context, the menu size and the number of calls
-that the spec asks for.  More than half of the tools have optional arguments, and most requests
-leave some of them out.
+domains, none of which is in `generator.DOMAINS`.  A seed decides the domain, the request and the
+order of the menu of each example.  In the Generator's prompt, examples have the context, the menu
+size and the number of calls that the spec asks for.  More than half of the tools have optional
+arguments, and most requests leave some of them out.
 
 One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars
 separate the values of an enumeration, and ` | ` separates the turns of a dialogue:

@@ -2,13 +2,13 @@
 
 Paper: Sec. 3.2 (task specification s = (d, c, m, n)), appendix (Generator prompt).
 Our decisions:
-  1. A task is kept as data and re-serialised for the Solver, so every menu has one format.
+  1. A task is kept as data and re-serialised for the Solver, so all menus have the same format.
   2. The prompt shows examples of the spec's own size as earlier turns of the chat, drawn anew for
      each spec from a bank of other domains (examples.py).  `--generator-prompt placeholders` shows
      the form instead, as the release does; any other prompt is read from a file (template.py).
   3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
      request leaves out.
-  4. Of two tools with one name the later one counts, as in the released code.
+  4. Of two tools with the same name, the later one counts, as in the released code.
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1):
 
@@ -172,7 +172,7 @@ class Draft:
 
     @property
     def question(self) -> str:
-        """The question, or "" if there is none."""
+        """Return the question, or "" if there is none."""
         return self.blocks["question"] or ""
 
     def task(self, id: str, domain: str) -> Task | None:
@@ -301,7 +301,7 @@ def outline(tool: Tool) -> str:
 
 
 def is_placeholder(question: str, prompt_text: str) -> bool:
-    """Return whether a question is very short, a piece of the prompt, or has words of its form."""
+    """Return whether a question is very short or in the prompt, or has a phrase of its form."""
     text = question.strip().lower()
     if len(text) < 8 or text in prompt_text.lower():
         return True

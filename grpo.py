@@ -265,18 +265,25 @@ def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.opti
     )
 
 
-def learning_rate(cfg: Config, step: int, steps: int) -> float:
-    """Return the learning rate of a step, counted from 0: constant, or linear towards 0.
+def learning_rate(cfg: Config, step: int, steps: int, iteration: int = 1) -> float:
+    """Return the learning rate of a step, counted from 0, in an iteration, counted from 1.
+
+    Within a phase it is constant or falls linearly towards 0.  "harmonic" is constant within a
+    phase and divided by the iteration's number.
 
     >>> [learning_rate(Config(lr=1.0), step, steps=4) for step in range(4)]
     [1.0, 0.75, 0.5, 0.25]
     """
     if cfg.schedule == "linear":
         return cfg.lr * (1 - step / steps)
+    if cfg.schedule == "harmonic":
+        return cfg.lr / iteration
     return cfg.lr
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, cfg: Config, step: int, steps: int) -> None:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, cfg: Config, step: int, steps: int, iteration: int = 1
+) -> None:
     """Set the learning rate for this step of `steps`."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(cfg, step, steps)
+        group["lr"] = learning_rate(cfg, step, steps, iteration)

@@ -5,8 +5,8 @@ found within ten GRPO steps (docs/rewards.md has the scores with and without the
 
   flaw             a copy of an example in the prompt, or a question that no person would ask: the
                    task earns r_fmt only, and the Solver never sees it
-  near_duplicates  tasks of a batch that differ in little but their values: they divide all their
-                   reward but r_fmt by their number
+  near_duplicates  tasks of a batch that differ in little but their values: the reward of each,
+                   except r_fmt, is divided by their number
   leaks            a value that is in the prompt's example but not in the question: its call
                    earns no r_acc
   BARE             a task none of whose calls passes an argument: half of r_valid
@@ -31,9 +31,9 @@ COPIES = (
     "copies the example's question",
 )
 COPIED = 0.2  # a question is a copy if it shares more than this of the word 4-grams
-ALIKE = 0.5  # Jaccard similarity of word bigrams from which two questions are near-duplicates
+ALIKE = 0.5  # Jaccard similarity of word bigrams at which two questions become near-duplicates
 BARE = 0.5  # factor of r_valid if no call has an argument
-MIN_LETTERS = 4  # shorter texts are in an example by chance
+MIN_LETTERS = 4  # shorter texts may be in an example by chance
 
 TAG = re.compile(rf"</?(?:{'|'.join(BLOCKS)})>", re.IGNORECASE)
 JSON = re.compile(r"[{\[]\s*[\"'{]|[\"']\w+[\"']\s*:")
@@ -87,7 +87,7 @@ def no_question(question: str, menu: list[Tool]) -> str | None:
 
 
 def _names_identifier(question: str, name: str) -> bool:
-    """Return whether a question has this name, and it has an underscore, digit or inner capital."""
+    """Return whether the name has an underscore, digit or inner capital and is in the question."""
     if name not in question or not re.search(r"_|\d|[a-z][A-Z]", name):
         return False
     whole_word = rf"(?<!\w){re.escape(name)}(?!\w)"
@@ -102,7 +102,7 @@ def _has_fields(question: str, names: set[str]) -> bool:
 
 
 def near_duplicates(tasks: list[Task | None]) -> list[int]:
-    """Count, for each task of a batch, the tasks with nearly its question, itself included.
+    """Count, for each task of a batch, those with nearly the same question, itself included.
 
     Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
     similarity of ALIKE or more.

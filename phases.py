@@ -31,7 +31,7 @@ from rollout import Rollout
 from template import Chat
 
 PIECE = 512  # completions per saved piece of an unfinished curation
-PIECES = {"cuda": 4096}  # the same on fast devices, whose slots are then filled more often
+PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer slots empty
 
 
 def check_prompts(cfg: Config) -> None:
@@ -152,7 +152,7 @@ def reward_drafts(
     form = forms.get(cfg.ablation, "band")  # Table 3
     parts = []
     for draft, c, near in zip(drafts, candidates, near_duplicates):
-        known = {}  # what does not keep the default of `generator_reward`
+        known = {}  # arguments of `generator_reward` that differ from its defaults
         if c.reason is None:
             known["diff"] = rewards.r_diff(c.p, cfg.num_probes, form)
             known["sem"] = c.sem
@@ -221,7 +221,7 @@ def replay(cfg: Config, run: Run, k: int, new: int) -> list[Task]:
 def schedule(tasks: list[Task], length: int) -> list[Task]:
     """Return the sequence of `length` tasks that a Solver phase trains on, in the order given.
 
-    Of more tasks, take evenly spaced ones; with fewer, repeat the list.
+    If there are more tasks, take evenly spaced ones; if there are fewer, repeat the list.
     """
     count = len(tasks)
     if count > length:

@@ -55,7 +55,7 @@ class GeneratorReward:
 
     @property
     def total(self) -> float:
-        """R_G."""
+        """Return R_G."""
         curr = self.obedience * (self.diff + self.sem) / 2
         return self.fmt + (self.valid + curr) / self.near_duplicates  # Sec. 3.2.1
 
@@ -137,7 +137,7 @@ class SolverReward:
 
     @property
     def total(self) -> float:
-        """R_S."""
+        """Return R_S."""
         return self.fmt + self.acc  # Sec. 3.4
 
 

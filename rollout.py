@@ -166,7 +166,8 @@ def sample(
 ) -> list[Rollout]:
     """Sample `group` completions of each prompt by hand, prompt-major.  uniforms (N, G, T).
 
-    If memory runs out, halve the slots and go on with the completions that are not done.
+    If memory runs out, free what earlier batches keep, or else halve the slots, and go on with the
+    completions that are not done.
     Raises UnusableModel if some layer is not plain attention, or logits depend on the batch.
     """
     refuse_batch_effects(model, prompts, params, "hand", _decode_once)

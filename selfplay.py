@@ -9,7 +9,7 @@ Paper: Algorithm 1, Sec. 3 and Table 4.  One iteration:
     3. Generator frozen.  Train the Solver by GRPO on these tasks, from high p to low p:
                           R_S = r_fmt + r_acc.  (--replay puts tasks of earlier iterations first.)
 
-What a batch samples and rewards is in phases.py, the full formulas are in rewards.py.
+What a batch samples and rewards is in phases.py; the full formulas are in rewards.py.
 
     python selfplay.py                                # the base model that ships, on a CPU
     python selfplay.py --smoke                        # every phase with minimal counts
@@ -74,7 +74,7 @@ def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
         for step in run.steps(batches.steps, player.model, optimizer, batches.shown):
             batch = batches.play(player, step)  # sample and reward: phases.py
             totals = batch.totals(cfg.group)
-            grpo.set_learning_rate(optimizer, cfg, step, batches.steps)
+            grpo.set_learning_rate(optimizer, cfg, step, batches.steps, k)
             with run.clock("update"):
                 metrics = grpo.step(player.model, optimizer, batch.rollouts, totals, cfg, reference)
             run.record({**metrics, **rewards.means(batch.rewards), **batch.metrics})

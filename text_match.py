@@ -244,7 +244,7 @@ def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
 
 
 def _number(value: int | float | str) -> int | float | None:
-    """Return a number, or what a text of at most 15 digits spells; None if neither."""
+    """Return a number, or what a text spells with up to 15 digits a side; None if neither."""
     if not isinstance(value, str):
         return value if abs(value) < 1e308 else None
     if not re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,15})?\s*", value):

@@ -191,7 +191,7 @@ def _check_accepted(name: str, value: Any, schema: dict) -> None:
     objects = [value] if kind == "object" else []
     if kind == "array":
         if not isinstance(value, (list, str)):
-            raise Malformed(f"'accept' has a value for {name} that is no list")
+            raise Malformed(f"'accept' has a value for {name} that is not a list")
         objects = value
     for item in objects:
         if isinstance(item, dict) and not all(isinstance(v, list) for v in item.values()):

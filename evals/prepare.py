@@ -70,7 +70,7 @@ def json_type(name: str) -> str:
 
 
 def one_line(text: str | None) -> str:
-    """Return text with every run of white space as one space."""
+    """Return text with every run of whitespace as one space."""
     return " ".join((text or "").split())
 
 
@@ -82,7 +82,7 @@ def unquote(text: str) -> str:
 
 
 def make_tool(name: str, description: str | None, schemas: dict, required: list[str]) -> dict:
-    """Return a tool of the output; of the source's schemas only type, description and enum stay."""
+    """Return a tool in the output's form; of a schema only type, description and enum are kept."""
     properties = {}
     for key, schema in schemas.items():
         kind = json_type(schema.get("type", "string"))
@@ -94,7 +94,7 @@ def make_tool(name: str, description: str | None, schemas: dict, required: list[
 
 
 def make_case(id: str, question: str, tools: list[dict], calls: list[tuple[str, dict]]) -> dict:
-    """Return a case of the output; `calls` are pairs (name, arguments)."""
+    """Return a case in the output's form; `calls` are pairs (name, arguments)."""
     return {
         "id": id,
         "benchmark": id.partition("-")[0],
@@ -252,7 +252,7 @@ def nexusraven(files: Files) -> Cases:
 
 
 def nexusraven_case(id: str, question: str, gold: str, menu: list[dict]) -> dict | str:
-    """Return a case.  An argument that gold gives as None is optional and left out of the call."""
+    """Return a case, or why it is left out.  An argument that gold gives as None is optional."""
     name, arguments = python_call(gold, menu)
     given = {key: value for key, value in arguments.items() if value is not None}
     if "${" in gold:
@@ -348,7 +348,7 @@ def apibank(files: Files) -> Cases:
             level = path.split("/level-")[1][0]
             turns = [json.loads(line) for line in text.splitlines()]
             yield from apibank_dialogue(f"apibank-l{level}-{Path(path).stem}", turns, known)
-    # The official repository has no dialogues for level 3; the copy in ToolRL has.
+    # The official repository has no dialogues for level 3; the copy in ToolRL has them.
     for row in json.loads(files["benchmarks/API-Bank/level-3-api_processed.json"]):
         yield apibank_level_3(row)
 
@@ -466,7 +466,7 @@ def bfcl_case(benchmark: str, row: dict, gold: list[dict]) -> dict:
 
 
 def json_schema(schema: dict) -> dict:
-    """Return a BFCL schema with JSON types for Python's, at every depth; `any` is no type."""
+    """Return a BFCL schema with JSON types in place of Python's, at every depth; drop `any`."""
     converted = {}
     for key, value in schema.items():
         if key == "properties":

@@ -119,7 +119,7 @@ def from_clone(git_dir: Path, file: Official) -> ZipPath:
 
 
 def read(root: Path | ZipPath, file: Official) -> dict[str, str]:
-    """Return path -> text of the files that have one hash; raise Unavailable if they do not."""
+    """Return path -> text of the files that a hash covers; raise Unavailable if it differs."""
     folder, _, pattern = file.path.rpartition("/")
     names = [path.name for path in (root / folder).iterdir()]
     names = sorted(name for name in names if fnmatchcase(name, pattern))

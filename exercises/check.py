@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 
 def check(yours: Callable, wanted: Callable, inputs: Iterable[tuple]) -> NoReturn:
-    """Print "right" and exit with code 0, or print the first input that differs: code 1.
+    """Print "right" and exit with code 0, or print the first input that differs and exit with 1.
 
-    Each of the inputs is a tuple of arguments for both functions.
+    Each input is a tuple of arguments for both functions.
     """
     for given in inputs:
         want = plain(wanted(*copy.deepcopy(given)))

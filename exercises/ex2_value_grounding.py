@@ -6,7 +6,7 @@ which no Solver can know.  Booleans and null are exempt: nobody says "true".
 
 Whole words count.  A plain search would find "art" in "party" and 5 in "15", and a Generator that
 is paid for it has no reason to write a better task.  One value also has several spellings: Three
-and 3, 1,000 and 1000.  `words` of the project makes them one, each word between spaces:
+and 3, 1,000 and 1000.  The project's `words` gives them one, with each word between spaces:
 
     >>> words("Three trips, 1,000.50 EUR")
     ' 3 trips 1000.5 eur '

@@ -34,7 +34,7 @@ from plumbing.loading import ROOT
 from plumbing.runfolder import read_jsonl, write_jsonl, write_whole
 from tiny.make import training_tasks
 
-ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # at most those of three iterations
+ONCE = "--iterations 1 --generator-steps 0 --solver-steps 45"  # the Solver steps of 3 iterations
 VARIANTS = {  # name -> options of selfplay.py
     "full": "",
     "frozen": "--generator-steps 0",
@@ -64,7 +64,7 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "their pass rate": ("generator", "p"),
     "near-duplicates of one": ("generator", "near_duplicates"),
     "curated tasks": ("curate", "selected"),
-    "of them large": ("curate", "large"),
+    "share of large ones": ("curate", "large"),
     "right gold answers": ("curate", "right"),
     "the same, of large tasks": ("curate", "right_large"),
     "the same, of small tasks": ("curate", "right_small"),
@@ -129,7 +129,7 @@ def summary(folder: Path) -> dict:
 
 
 def iteration(folder: Path, k: int) -> dict[str, dict]:
-    """Return the numbers of each phase of an iteration, and the share of right gold answers."""
+    """Return the numbers of each phase of an iteration, and what its curated tasks are like."""
     phases = {}
     for phase in ("generator", "curate", "solver"):
         lines = report.log(folder, phase, k)

@@ -53,7 +53,7 @@ def gold_rollouts(player: Player, tasks: list[Task]) -> list[Rollout]:
 
 
 def fine_tune(player: Player, tasks: list[Task], epochs: int, seed: int) -> None:
-    """Train the Solver on the gold completions; the rate falls linearly to 0."""
+    """Train the Solver on the gold completions; the learning rate falls linearly towards 0."""
     cfg = Config(beta=0.0, lr=LR)
     weights, _ = player.prepare_training(cfg)
     optimizer = grpo.make_optimizer(weights, cfg)

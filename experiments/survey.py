@@ -1,4 +1,4 @@
-"""What a model writes before any training: how usable its tasks and how accurate its answers are.
+"""What a model writes before any training: how usable its tasks are, and how accurate its answers.
 
     python -m experiments.survey generator --model FOLDER --out tasks.jsonl
     python -m experiments.survey solver --model FOLDER --out answers.jsonl --heldout evals/data
@@ -37,7 +37,7 @@ FIXED_VALUES = ("Little Prince", "Harbour")  # of the one example in wordings/fi
 
 
 def survey_generator(a: argparse.Namespace, player: Player) -> None:
-    """Sample tasks, check them as curation does, let the Solver answer the usable ones."""
+    """Sample tasks, check them as curation does, and let the model answer the usable ones."""
     cfg = Config(spec=a.spec, guards=a.guards, answer_tokens=a.answer_tokens)
     template = generator.template_of(a.prompt)
     specs = generator.sample_specs(a.seed, a.specs)
@@ -144,7 +144,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def refuse_other_options(a: argparse.Namespace) -> None:
-    """Print the options and keep them beside --out; raise UsageError if its answers have others."""
+    """Print the options and keep them beside --out.
+
+    Raises UsageError if --out was made with others.
+    """
     path = a.out.with_suffix(".options.json")
     options = json.dumps({key: str(value) for key, value in vars(a).items()})
     if a.out.exists() and path.exists() and path.read_text() != options:

@@ -92,7 +92,7 @@ def peak_of(run: Callable[[], object]) -> float | None:
 def line(shape: str, what: str, rows: int, tokens: int, run: Callable, limit: float = 0) -> dict:
     """Run something twice, time the second run, and return a line of the table.
 
-    The first run captures CUDA graphs.  `limit`: the least seconds that the card's limits allow.
+    The first run captures CUDA graphs.  `limit`: the fewest seconds that the card's limits allow.
     """
     found = {"shape": shape, "what": what, "rows": rows}
     before = WORKSPACES.captures

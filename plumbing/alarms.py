@@ -7,7 +7,7 @@ PATIENCE = 10  # steps of a training phase before it raises alarms
 
 BOUNDS = {  # logged number -> healthy minimum and maximum, what a value outside means
     "usable": (0.02, 1, "hardly any task is usable: name a larger --model or another prompt"),
-    "copies": (0, 0.2, "the Generator copies its example: keep --guards on, lower --lr"),
+    "copies": (0, 0.2, "the Generator copies its examples: keep --guards on, lower --lr"),
     "zero_advantage_groups": (0, 0.75, "most groups teach nothing: raise --group"),
     "top_task": (0, 0.05, "one task fills more than 5 % of the phase: raise --candidates"),
     "truncated": (0, 0.2, "completions hit the limit: raise --max-new-tokens or --answer-tokens"),

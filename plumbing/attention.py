@@ -1,8 +1,8 @@
 """Causal attention within left-padded prompts, without a mask.
 
 A mask takes P x P numbers per prompt, and on a GPU it sends grouped-query attention to a kernel
-that takes H x P x P.  So the padding is rotated to the end of each row: there no real token reads
-it, every row has something to attend to, and plain causal attention, which needs no mask, is right.
+that takes H x P x P.  So the padding is rotated to the end of each row.  There no real token reads
+it, and every query has something to attend to, so plain causal attention needs no mask.
 
 Shapes: N prompts, P prompt width, H heads, K key/value heads, D head size.
 """

@@ -1,6 +1,6 @@
 """Chat templates: from the messages of a chat to the text that a model continues.
 
-The templates of real models differ, and most differ silently.  Four differences matter here, and
+The templates of real models differ, mostly without an error.  Four differences matter here, and
 all are detected by rendering chats, not by a list of model names:
 
     system message  A template may refuse or drop it.  Its text then goes before the user's.
@@ -109,7 +109,7 @@ def system_before_user(chat: Chat) -> Chat:
 def dropped_role(text: str, chat: Chat) -> str | None:
     """Return the role of a message that the rendered text does not hold, or None.
 
-    White space does not count.  Each message that is found is removed, the longest first, so a
+    Whitespace does not count.  Each message that is found is removed, the longest first, so a
     short message that is part of a longer one must also occur on its own.
     """
     rest = "".join(text.split())

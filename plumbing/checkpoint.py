@@ -2,8 +2,8 @@
 
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors
 
-The name carries the start of the file's SHA-256: a damaged checkpoint is reported and the one
-before it is used.  It holds no random state, because each step has its own seed.
+The name carries the start of the file's SHA-256: a damaged checkpoint is reported, and the previous
+one is used.  A checkpoint holds no random state, because each step has its own seed.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def _write(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def load_step(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Restore the last state that is whole; return after how many steps it was saved, or 0."""
+    """Restore the last state that is whole; return the number of its steps, or 0 if none is."""
     path = _last_whole(folder)
     if path is None:
         return 0
@@ -69,7 +69,7 @@ def _last_whole(folder: Path) -> Path | None:
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         if path.stem.endswith(digest(path)):
             return path
-        print(f"{path} is damaged: the checkpoint before it is used")
+        print(f"{path} is damaged: trying the checkpoint before it")
     return None
 
 

@@ -124,7 +124,9 @@ def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, ar
 def check_values(parser: Parser, cfg: Config) -> None:
     """Exit with a message if a value is out of its bounds."""
     if cfg.run == ".." or Path(cfg.run).name != cfg.run:
-        parser.error(f"--run {cfg.run} is not the name of a folder under runs/: use no slash or ..")
+        parser.error(
+            f"--run {cfg.run} is not the name of a folder under runs/: use neither a slash nor .."
+        )
     for f in fields(Config):
         value = getattr(cfg, f.name)
         if f.type is str:
@@ -142,7 +144,7 @@ def check_values(parser: Parser, cfg: Config) -> None:
 
 
 def machine(cfg: Config) -> dict[str, str]:
-    """Return what else, besides the settings, determines a run bit for bit."""
+    """Return what determines a run bit for bit, besides its settings."""
     files = [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("plumbing/*.py"))]
     prompts = [ROOT / "examples.txt", Path(cfg.generator_prompt), Path(cfg.solver_prompt)]
     files += [path for path in prompts if path.is_file()]
@@ -175,7 +177,10 @@ def open_folder(cfg: Config, set_changed: bool) -> Path:
                 "to continue with the new values or --run NAME for a new run, or delete the folder."
             )
         if changed:
-            print(f"{folder} continues; unfinished training starts again, as {changed}")
+            print(
+                f"{folder} continues with changed settings, so unfinished training starts again: "
+                f"{changed}"
+            )
             forget_unfinished(folder, keep_candidates=other <= AFTER_SAMPLING | {"machine"})
         if "machine" in other:
             print(
@@ -208,7 +213,7 @@ def run_loop(cfg: Config, flags: argparse.Namespace, loop: Callable[[Config, Run
     """Run the loop in its locked folder, then write the report."""
     cfg.device = pick_device(cfg.device)
     distributed.start(cfg.device)
-    torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients add in a fixed order
+    torch.use_deterministic_algorithms(cfg.device == "cpu")  # gradients are added in a fixed order
     first = distributed.rank == 0
     with locked(Path("runs") / cfg.run) if first else nullcontext():
         folder = open_folder(cfg, flags.set_changed)

@@ -1,4 +1,4 @@
-"""How a command ends: one line on standard error and an exit code, never a traceback."""
+"""How a command ends: one line on standard error and an exit code; only a bug gives a traceback."""
 
 import os
 import sys
@@ -12,9 +12,9 @@ from errors import Malformed, NothingToLearn, UsageError, first_line
 def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> int:
     """Do the work of the command `name` and return its exit code.
 
-    `advice` says what to do after an interruption, by Ctrl-C or by the system.
-    The code is that of the work (None: 0), or 2: bad input; 3: a phase had nothing to learn from;
-    130: Ctrl-C; 141: the reader of the output closed the pipe.
+    `advice` says what to do after Ctrl-C or a system error.
+    The code is that of the work (None: 0), or 2: bad input, a system error or no memory left; 3: a
+    phase had nothing to learn from; 130: Ctrl-C; 141: the reader of the output closed the pipe.
     """
     try:
         code = work() or 0

@@ -2,9 +2,9 @@
 
 A decode step launches hundreds of small kernels; a CUDA graph launches them all at once, but reads
 and writes fixed addresses.  So a `Workspace` (cache, inputs, one graph per shape) outlives its
-batch: later batches and phases of the same model replay the graphs that are there.  It is replaced
-by a larger one when a batch does not fit, and dropped when the model's weights move, when `release`
-is called, or with the model.
+batch: later batches of the same model replay the graphs that are there.  It is replaced when a
+batch does not fit or has another limit of new tokens, or when the model's weights have moved.  It
+is dropped when `release` is called or the model is freed.
 
 On a CPU nothing is captured and nothing is kept.  `WORKSPACES.captures` counts the captures.
 """
@@ -81,7 +81,7 @@ class Workspaces:
             kept = None
         room = size
         if kept is not None:
-            room = kept.cache.room.larger(size)  # never smaller, or sizes would take turns
+            room = kept.cache.room.larger(size)  # never smaller, as sizes may alternate
         if kept is None or room != kept.cache.room:
             kept = None  # frees its memory first
             kept = Workspace(model, room, new_tokens)

@@ -8,8 +8,8 @@ Qwen3 and Mistral (SmolLM is a Llama) this file needs eighteen (Qwen3: twenty), 
     the sum with the residual inside the product before it.
 
 The fused weights are copies; `fused_step` brings them up to date, in place, for each rollout.  The
-two numbers that a rotation turns are neighbours here, and D / 2 apart in transformers, so the rows
-of the fused weights are reordered, and the cache reorders the keys of the prompts likewise.
+two numbers that a rotation turns are neighbours here, but D / 2 apart in transformers.  So the rows
+of the fused weights are reordered, and so are the keys of the prompts in the cache.
 
 Letters in shapes: S slots, E hidden size, H heads, K key/value heads, h = H / K, D head size, I MLP
 size.  The order of a head of six:

@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 4 selfplay.py --model Qwen/Qwen2.5-1.5B
 
 All run the same program with the same seeds, so specs, rewards and selection are the same in each.
-They share the prompts to answer and the groups of an update; only the first process writes files.
+They divide the prompts to answer and the groups of an update; only the first process writes files.
 
 With --shard on (FSDP2) each process keeps its part of the layers' trained weights, gradients and
 AdamW state, and a layer is whole only while it computes.  Embedding, head and last norm stay whole,
@@ -44,7 +44,7 @@ def start(device: str) -> None:
         gpus = torch.cuda.device_count()
         if local_rank >= gpus:
             raise UsageError(
-                f"--nproc_per_node: this machine has only {gpus} GPUs: start at most as many."
+                f"--nproc_per_node: this machine has only {gpus} GPUs: start at most that many."
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group(backend)
@@ -206,7 +206,7 @@ def part_as(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def in_step(model: torch.nn.Module, batches: list, idle: Any) -> list:
-    """Pad the batches of a sharded model with `idle` until all processes have equally many."""
+    """Pad the batches of a sharded model with `idle` until all processes have the same number."""
     if not is_sharded(model):
         return batches
     count = torch.tensor(len(batches), device=model.device)

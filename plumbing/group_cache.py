@@ -27,7 +27,7 @@ from errors import UnusableModel
 from plumbing.attention import causal
 
 MOST_HEADS = 512  # upper bound of 2 K, the heads of keys and values in a layer
-ALIGNED = 8  # CUDA's kernel takes heads, and rows of a bias, of a multiple of this
+ALIGNED = 8  # CUDA's kernel takes head sizes and widths of a bias that are multiples of this
 UNSUPPORTED = (
     "the hand-written sampler supports models whose every layer is plain attention (no short "
     "window, soft cap or sink), and this model has others: use --sampler hf"
@@ -66,8 +66,8 @@ def lane_table(
 ) -> tuple[list[list[int]], list[tuple[int, int]]]:
     """Return the slots of each place, and for each slot its place and lane.
 
-    Rows are filled with slot 0 up to `width` lanes, or up to the fullest; a free slot (None) reads
-    what lane (0, 0) computed.
+    Rows are padded with slot 0 to `width` lanes, or to those of the fullest row if it has more; a
+    free slot (None) reads what lane (0, 0) computed.
     """
     slots_of: list[list[int]] = [[] for _ in range(places)]
     lane_of = []
@@ -197,7 +197,7 @@ class GroupCache:
         self.newest[: len(newest)] = newest
 
     def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
-        """Store one token per slot and attend to all before it.
+        """Store one token per slot; attend to it and to all before it.
 
         q (S, H, 1, D), k and v (S, K, 1, D) -> (S, 1, H, D).
         """
@@ -255,7 +255,7 @@ def _attention(
     s_aux=None,
     **_,
 ):
-    """Attend as transformers asks in each layer; `group_cache` arrives through the forward pass."""
+    """Compute attention for transformers; the forward pass hands `group_cache` on to each layer."""
     cache = group_cache
     if cache is None or softcap or s_aux is not None or value.shape != key.shape:
         raise UnusableModel(UNSUPPORTED)  # s_aux: attention sinks

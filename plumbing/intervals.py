@@ -42,7 +42,7 @@ def bootstrap(groups: list[list]) -> MeanInterval:
     """Return the mean of the groups' means and its 95 % interval.
 
     Each group has the same weight, whatever its size.  The values are resampled within each group,
-    with a fixed seed.  If the values of every group are all equal, the interval has width 0.
+    with a fixed seed.  If the values within each group are all equal, the interval has width 0.
     """
     rng = random.Random(0)
     samples = []

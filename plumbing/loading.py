@@ -106,7 +106,7 @@ def check_name(name: str) -> None:
 
 
 def unreadable(name: str, part: str, error: Exception) -> UnusableModel:
-    """Return the error that says why the tokenizer or the model `part` cannot be read."""
+    """Return the error that says why `part`, "tokenizer" or "model", cannot be read."""
     why = first_line(error)
     if Path(name).is_dir():
         return UnusableModel(

@@ -1,4 +1,4 @@
-"""The memory that training needs, by formula; `perf/fits.py --check` compares it with peaks.
+"""The memory of training, by formula; `perf/fits.py --check` compares it with measured peaks.
 
 Bytes per parameter while a player is trained and its device computes in bfloat16:
 
@@ -9,11 +9,11 @@ A device that computes in float32 needs no copy; frozen player and reference tak
 With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
 autocast adds 2; embedding and head are not shared out.
 
-While it samples, the cache of prompts and completions is added, and the activations of one layer in
-the prefill; while it updates, what a micro-batch keeps for the backward pass, and a chunk of
-logits.  Per token a layer keeps the input (in float32 and scaled) and the output of two norms,
-queries, keys and values (repeated for all heads), attention's output, and four times the MLP's
-width; with --checkpointing on it keeps its input only, and all of it for one layer at a time.
+Sampling adds the cache of prompts and completions, and the activations of one layer in the prefill.
+An update adds what a micro-batch keeps for the backward pass, and a chunk of logits.  Per token a
+layer keeps the input (in float32 and scaled) and the output of two norms, queries, keys and values
+(repeated for all heads), attention's output, and four times the MLP's width.  With --checkpointing
+on, each layer keeps its input only, and one layer at a time keeps all of this.
 """
 
 import math
@@ -29,7 +29,7 @@ from plumbing.slots import key_value_width
 GB = 1e9
 PROMPT = 2000  # tokens of a Generator prompt with its examples, in Qwen's vocabulary
 CONTEXT = 1.0 * GB  # of CUDA itself
-ROOM = 0.95  # the share of the memory that fragments leave usable
+ROOM = 0.95  # the share of the memory that fragmentation leaves usable
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Shape:
     tables: int = 1  # embedding and head; many models have one for both
 
     def weights(self, shared: int, whole: int, gpus: int) -> float:
-        """Return the bytes of all weights: `shared` per parameter are shared out by layers."""
+        """Return a GPU's bytes: `whole` per parameter, and its part of `shared` per parameter."""
         kept = self.tables * self.vocabulary * self.width
         in_layers = self.parameters - kept
         return self.parameters * whole + (kept + in_layers / gpus) * shared

@@ -27,9 +27,9 @@ def micro_batches(
 ) -> list[list[Row]]:
     """Cut this process's rows into micro-batches.
 
-    On a GPU each holds at most the tokens of `size` rows of the greatest length, elsewhere `size`
-    rows.  Sharded layers need every process in every forward pass: one that has fewer
-    micro-batches continues with a row of no tokens, whose prompt is `idle`.
+    On a GPU each holds at most as many tokens as `size` of the longest rows, elsewhere `size` rows.
+    Sharded layers need every process in every forward pass: one that has fewer micro-batches
+    continues with a row of no tokens, whose prompt is `idle`.
     """
     mine = distributed.own([rollout.prompt for rollout, _ in rows])
     rows = [row for row, is_mine in zip(rows, mine) if is_mine]
@@ -42,9 +42,9 @@ def micro_batches(
 
 
 def by_tokens(rows: list[Row], size: int) -> list[list[Row]]:
-    """Cut rows into micro-batches of about equally many tokens, padding included.
+    """Cut rows into micro-batches of about the same number of tokens, padding included.
 
-    Rows of similar length go together; rows of one prompt stay together, because they share it.
+    Rows of similar length go together; rows of one prompt are neighbours, because they share it.
     """
     longest: dict[tuple, int] = {}  # prompt -> tokens of its longest row
     for rollout, _ in rows:

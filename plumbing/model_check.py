@@ -1,12 +1,12 @@
 """Check that this model computes for a batch what it computes for each of its rows alone.
 
-Three kinds of models may differ silently: rotary factors that change with the length of the
+Three things make a model differ silently: rotary factors that change with the length of the
 batch (LongRoPE, dynamic NTK), attention that is limited by a mask that the sampler does not see
 (chunks), and recurrent layers that let padding run through their state.  No list of names can be
-complete, so the check runs the model: a long and a short row together, the last tokens of each
-scored as the caller scores them, against the plain forward pass of each row alone.  It does that
-for a few tokens, for a few tokens past each boundary that the configuration names, and at the
-greatest length asked for.  What has passed is remembered per model.
+complete, so the check runs the model.  It puts a long and a short row into one batch, scores the
+last tokens of each as the caller does, and compares with the plain forward pass of each row alone.
+It does so for a few tokens, a few tokens past each boundary that the configuration names, and at
+the greatest length asked for.  What has passed is remembered per model.
 
 The rows are pieces of a real prompt: after random ids, rounding to bfloat16 alone moves the
 log-probabilities of a trained model by whole nats.
@@ -75,7 +75,7 @@ def require(
 
 
 def lengths_to_check(model: PreTrainedModel, passed: int, longest: int) -> list[int]:
-    """Return a few tokens past each boundary, and the greatest length; only what has not passed."""
+    """Return the lengths that have not passed: just past each boundary, and the greatest."""
     config = model.config.get_text_config().to_dict()
     past = [boundary + NEW // 2 for boundary in boundaries(config, longest)]
     lengths = {length for length in [*past, longest] if passed < length <= longest}

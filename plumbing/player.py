@@ -216,7 +216,7 @@ class Player:
     def prepare_training(
         self, cfg: Config
     ) -> tuple[list[torch.nn.Parameter], PreTrainedModel | None]:
-        """Return the weights to train, and pi_ref if there is a KL: a copy of the current model."""
+        """Prepare the model; return its weights and, with a KL, pi_ref: a copy of the model."""
         self.refuse_other_logits()
         sharded = cfg.shard == "on" and distributed.size > 1  # one process has nothing to share
         reference = None
@@ -275,7 +275,7 @@ def next_token_logits(
 
 @contextmanager
 def enough_memory(run: Any) -> Iterator[None]:
-    """Replace an out-of-memory error by one that names `run.phase` and says what takes less."""
+    """Replace an out-of-memory error with one that names `run.phase` and says how to need less."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -76,7 +76,7 @@ def training_model(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def keep_copy(model: PreTrainedModel, gradients: bool = True) -> None:
-    """Make the copy that computes; a model to be sharded needs it before, without gradients."""
+    """Make the copy that computes; make it before sharding a model, and then without gradients."""
     copied = cast_weights(copy.deepcopy(model), dtype_for(model))
     copied.requires_grad_(gradients)
     if gradients:

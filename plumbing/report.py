@@ -4,7 +4,7 @@ It is made from the files of the run folder alone, so it can be made again at an
 
     python -m plumbing.report runs/tiny
 
-Writes report.txt, a model card beside each checkpoint and, where matplotlib is there, report.png.
+Writes report.txt, a model card beside each checkpoint and, if matplotlib is installed, report.png.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ tags: [tool-calling, grpo, self-play]
 # {role} after iteration {k} of {iterations}
 
 Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
-them, both learn by GRPO; no human-written task is used.  {use}
+them, and both learn by GRPO.  No human-written task is used.  {use}
 
     {lines}
 
@@ -198,7 +198,7 @@ def samples(folder: Path, count: int = 3) -> str:
 
 @rank0_only
 def picture(folder: Path) -> str:
-    """Draw report.png if matplotlib is there; return a line that says where it is."""
+    """Draw report.png if matplotlib is installed; return a line that says where the picture is."""
     try:
         from matplotlib.figure import Figure  # without pyplot: no window, nothing to close
     except ImportError:
@@ -303,7 +303,7 @@ def write_again(argv: list[str]) -> None:
         raise UsageError("usage: python -m plumbing.report RUN_FOLDER")
     folder = Path(argv[0])
     if not (folder / "log.jsonl").exists():
-        raise UsageError(f"{folder} is not a run folder: it has no log.jsonl. Name one of runs/.")
+        raise UsageError(f"{folder} is not a run folder: it has no log.jsonl. Name one in runs/.")
     if max(heldout(folder), default=0) == 0:
         raise UsageError(f"{folder}: no iteration is finished yet. Continue the run first.")
     print(write(folder).rstrip())

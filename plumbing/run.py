@@ -4,9 +4,9 @@
     runs/NAME/iter1/generator/  solver/  candidates.jsonl  tasks.jsonl  heldout.json
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors      # while the phase is not finished
 
-Each result is written whole (plumbing/runfolder.py), each step and each piece of work has a seed
-of its own, so a run that was stopped anywhere continues with the same command and ends in the same
-weights.  Ctrl-C stops at the next safe point, a second one at once.
+Each result is written whole (plumbing/runfolder.py), and each step and each piece of work has a
+seed of its own.  So a run that was stopped anywhere continues with the same command and ends in the
+same weights.  The first Ctrl-C stops at the next safe point, a second one at once.
 """
 
 import json
@@ -142,8 +142,8 @@ class Run:
         self.bar = None
         if all(line["zero_advantage_groups"] == 1 for line in self.lines):
             raise NothingToLearn(
-                f"{self.phase}: in each of the {count} steps all rewards of a group were equal, "
-                "so nothing was learned. Raise --group or --temperature and continue with "
+                f"{self.phase}: in each of the {count} steps all rewards within each group were "
+                "equal, so nothing was learned. Raise --group or --temperature and continue with "
                 "--set-changed, or name another --model."
             )
 

@@ -1,7 +1,7 @@
 """Files that are whole: a kill at any moment leaves the old file or the new one.
 
-A file is written under another name, flushed to the disk and renamed.  A file that is appended to
-may lose its last line, which its reader drops.
+A file is written under another name, flushed to the disk and renamed.  A kill may cut off the last
+line of a file that is appended to; its reader drops what is left of that line.
 """
 
 import json
@@ -113,7 +113,7 @@ def read_jsonl(path: Path, read: Callable | None = None, torn: bool = False) -> 
         try:
             item = json.loads(line)
             items.append(read(plain(item)) if read else item)
-        except UsageError:  # says itself what to do
+        except UsageError:  # its message already says what to do
             raise
         except (ValueError, RecursionError) as error:  # Malformed is a ValueError
             raise UsageError(f"{path}, line {n}: {error}. Fix or delete the line.") from None

@@ -28,10 +28,12 @@ PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # a subclass remembers
 def supports(model: PreTrainedModel, rollouts: list[Rollout]) -> bool:
     """Return whether these completions may continue on the caches of their prompts.
 
-    Not if (a) the forward pass takes no positions or no cache, (b) a layer remembers more than keys
-    and values, (c) a layer sees only a window that is shorter than the rows, whose tokens are
-    counted with the padding, (d) gradient checkpointing is on, which drops the cache, or (e) the
-    layers are sharded, as they must then run equally often in each process.
+    They may not if
+      (a) the forward pass takes no positions or no cache;
+      (b) a layer remembers more than keys and values;
+      (c) a layer sees only a window that is shorter than the rows, padding included;
+      (d) gradient checkpointing is on, which drops the cache; or
+      (e) the layers are sharded, as each must run the same number of times in every process.
     """
     if distributed.is_sharded(model):
         return False

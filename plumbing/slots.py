@@ -1,6 +1,6 @@
 """Which completion is in which slot: the host's ledger of a rollout, and how many slots there are.
 
-The ledger never touches the device; only `number_of_slots` asks it for its free memory.  Two
+The ledger never touches the device; only `number_of_slots` asks for its free memory.  Two
 slots, one place, two prompts of two completions each; the second prompt waits until both
 completions of the first have ended:
 
@@ -25,14 +25,14 @@ from plumbing.group_cache import Size
 CPU_SLOTS = 64
 MOST_SLOTS = 1024
 PREFILL_TOKENS = 2**16  # prompt tokens in one forward pass
-WAVES = 4  # places, as a multiple of the prompts that fill the slots, as slow ones keep theirs
+WAVES = 4  # places / prompts that fill the slots once; a slow prompt keeps its place for long
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the update and for what a forward pass needs
 LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights in float32
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What differs between devices: a CPU takes exact shapes, CUDA graphs need few of them."""
+    """What differs between devices: on a GPU, unlike a CPU, each shape costs a CUDA graph."""
 
     refill_every: int = 1  # decode steps between refills; each one makes the host wait for a GPU
     block: int = 1  # completions are read in widths that are multiples of this

@@ -110,7 +110,7 @@ def show_rewards() -> None:
 
 
 def show_guards() -> None:
-    """Each guard refuses a hack."""
+    """Guards find a copy, a question in code and near-duplicates."""
     example = generator.examples_of(SPEC)[0]
     copy = generator.parse(generator.show(example)).task("copy", "")
     print("the example of the prompt, copied:", guards.flaw(copy, example))

@@ -4,7 +4,7 @@
 
 selfplay.py runs unchanged, so a `breakpoint()` anywhere stops there.  Only the players are fake:
 they write what the tables below say and improve after each phase, whatever they are trained on.
-The update trains a stand-in, a model of a few thousand weights that reads bytes.
+The update trains a stand-in, a model of ten thousand weights that reads bytes.
 """
 
 import json

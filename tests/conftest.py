@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network; without one it would try for long
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the hub; without it, requests would take long
 import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -19,7 +19,7 @@ torch.set_num_threads(min(2, torch.get_num_threads()))  # small models gain noth
 
 
 def random_model(cls=Qwen2ForCausalLM, config=Qwen2Config, seed: int = 0, **changes):
-    """Return a tiny model with random weights, far enough apart to break ties of greedy choices."""
+    """Return a tiny model with random weights, large enough that greedy choices have no ties."""
     torch.manual_seed(seed)
     shape = dict(
         vocab_size=64,

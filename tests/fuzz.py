@@ -141,7 +141,7 @@ def guided(seconds: int) -> None:
 def measure(read: Callable[[str], None], text: str, n: int) -> float:
     """Return the seconds of CPU time that a reader takes; the best of five if it is slow."""
     best = float("inf")
-    for _ in range(5):  # a busy machine is no fault of the reader
+    for _ in range(5):  # a busy machine is not the reader's fault
         start = time.process_time()
         try:
             read(text)

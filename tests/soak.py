@@ -3,10 +3,10 @@
     python tests/soak.py                   # 30 iterations of the smoke run, about 5 minutes
 
 Print the resident memory after each iteration; exit with code 1 if it ever exceeds that of the
-third iteration by more than 5 %.  glibc keeps a random part of the freed memory, which is no leak,
-so it is returned to the system before each measurement.  A low learning rate keeps the players as
-they are, and a larger batch gives them enough tasks: a phase whose answers are all alike would end
-the run.
+third iteration by more than 5 %.  glibc keeps a random part of the freed memory.  To tell it from
+a leak, that memory is returned to the system before each measurement.  A low learning rate keeps
+the players as they are, and a larger batch gives them enough tasks: a phase whose answers are all
+alike would end the run.
 """
 
 import argparse

@@ -27,7 +27,7 @@ F = Call("f", {"x": 1})
 
 
 def menu(text):
-    """The tools of a menu as text."""
+    """Read the tools from the text of a menu."""
     return to_tools(parse_value(text, python=False))
 
 
@@ -108,7 +108,7 @@ def test_json_with_the_words_of_python_is_read():
     [
         (r'{"url": "http:\/\/a.io\/b", "on": True}', {"url": "http://a.io/b", "on": True}),
         (r'{"path": "a\/b", "x": None, "y": null}', {"path": "a/b", "x": None, "y": None}),
-        (r'{"path": "a\/b", "x": null,}', None),  # a comma too many is Python, null is JSON
+        (r'{"path": "a\/b", "x": null,}', None),  # one comma too many is Python, null is JSON
         (r'["a\/b", "c",]', ["a/b", "c"]),
         (r"{'path': 'a\/b'}", {"path": "a/b"}),
         (r'["back\\/slash", True]', ["back\\/slash", True]),
@@ -178,7 +178,7 @@ def test_any_value_is_read_from_json_from_python_and_from_a_mixture(value, escap
         ({"function": {"name": "g"}, "name": "f", "x": 1}, {"function": {"name": "g"}, "x": 1}),
     ],
 )
-def test_what_is_no_object_of_arguments_counts_as_one_argument_of_that_name(item, arguments):
+def test_what_is_not_an_object_of_arguments_counts_as_one_argument_of_that_name(item, arguments):
     assert to_calls(item) == [Call("f", arguments)]
 
 
@@ -186,7 +186,7 @@ def test_a_call_that_hides_in_an_inner_list_is_found():
     f, g = F.to_json(), {"name": "g", "arguments": {}}
     assert to_calls([[f, g]]) == to_calls([f, g]) and len(to_calls([f, g])) == 2
     assert to_calls([[[f]], [], 42, None]) == []
-    assert to_calls((f, g)) == []  # a tuple is no list of calls, as in the released code
+    assert to_calls((f, g)) == []  # a tuple is not a list of calls, as in the released code
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ def test_a_call_that_hides_in_an_inner_list_is_found():
         ([[F.to_json()]], "no call"),
     ],
 )
-def test_one_bad_item_spoils_what_teaches(value, reason):
+def test_one_bad_item_spoils_a_gold_answer(value, reason):
     with pytest.raises(Malformed, match=reason):
         to_calls(value, strict=True)
 
 
-def test_what_teaches_is_json_and_its_names_stand_as_they_are():
+def test_a_gold_answer_is_json_and_its_names_are_kept_as_they_are():
     assert to_calls({"name": "f "}, strict=True) == [Call("f ", {})]
     assert to_calls({"name": "f "}) == [Call("f", {})]
     with pytest.raises(Malformed):
@@ -317,7 +317,7 @@ T = "<think>hm</think>"
             '[{"x": "</b> it\'s", "y": True},]',
         ),
         ("<a>1</a><b>[I don't know]</b><b>[\"it's\"]</b>", "1", '["it\'s"]'),
-        ('<a>1</a><b>["x]</b><b>["y"]</b>', "1", '["y"]'),  # the first is no JSON
+        ('<a>1</a><b>["x]</b><b>["y"]</b>', "1", '["y"]'),  # the first is not JSON
         ('<a>1</a><b>["x]</b> said "hi" <b>[2]</b>', "1", "[2]"),
         ("<a>1</a><b>" + "[" * 5_000 + "</b>", "1", "[" * 5_000),
         ("", None, None),
@@ -608,7 +608,7 @@ def test_calls_in_pythons_syntax_are_read(text, calls):
         ("f(x={1: 2})", "a key is not text"),
     ],
 )
-def test_what_is_no_plain_call_is_refused_with_a_reason(text, reason):
+def test_what_is_not_a_plain_call_is_refused_with_a_reason(text, reason):
     with pytest.raises(Malformed, match=reason):
         parse_python_calls(text)
 

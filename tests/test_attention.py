@@ -21,7 +21,7 @@ RAGGED = [
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that any operation returned."""
+    """Remember the bytes of the largest tensor that any operation returned."""
 
     bytes = 0
 

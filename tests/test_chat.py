@@ -46,7 +46,7 @@ def shared_player():
 
 @pytest.fixture
 def player(shared_player):
-    """The player of tiny, with its template put back afterwards."""
+    """Return the player of tiny; put its template back afterwards."""
     template = shared_player.tokenizer.chat_template
     yield shared_player
     shared_player.tokenizer.chat_template = template
@@ -98,7 +98,7 @@ def test_a_thought_that_the_prompt_opens_belongs_to_the_completion(player, openi
     assert draft.reasons == [] and draft.task("a", "food_ordering").question == REQUEST
 
 
-def test_a_think_tag_of_a_message_is_no_prefill(player):
+def test_a_think_tag_in_a_message_is_not_a_prefill(player):
     begin = [{"role": "user", "content": "Begin with <think> and write both blocks."}]
     player.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     assert player.text(Rollout(player.ids(begin), player.encode("Done."), False)) == "Done."
@@ -315,7 +315,7 @@ OPENS = (  # closes no turn: the next one begins with a token
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-CHANNELS = (  # the last message of an assistant ends otherwise than the ones before
+CHANNELS = (  # the last message of an assistant ends differently from the earlier ones
     "{% for m in messages %}<|start|>{{ m['role'] }}<|message|>{{ m['content'] }}"
     "{% if m['role'] == 'assistant' and loop.last %}<|return|>{% else %}<|end|>{% endif %}"
     "{% endfor %}"

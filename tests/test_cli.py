@@ -25,7 +25,7 @@ def parsed(*options):
 
 
 def refused(capsys, *options):
-    """The message with which the options are refused."""
+    """Return the message with which the options are refused."""
     with pytest.raises(SystemExit) as left:
         parsed(*options)
     assert left.value.code == 2
@@ -180,7 +180,7 @@ def test_each_end_has_its_exit_code_and_keeps_what_was_done(
     assert (tmp_path / "runs/smoke/config.json").exists()
 
 
-def test_a_bug_is_no_clean_end(monkeypatch, tmp_path):
+def test_a_bug_is_not_a_clean_end(monkeypatch, tmp_path):
     with pytest.raises(ZeroDivisionError):
         stub(monkeypatch, tmp_path, ends(ZeroDivisionError()), "--smoke")
 
@@ -204,7 +204,7 @@ def test_a_closed_pipe_gives_no_traceback(smoke, tmp_path):
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_a_real_model_is_told_what_the_run_will_do_before_it_starts(monkeypatch, tmp_path, capsys):
+def test_with_a_real_model_the_run_says_first_what_it_will_do(monkeypatch, tmp_path, capsys):
     def loop(cfg, run):
         assert "2. curation: 48 candidates" in capsys.readouterr().out
         raise NothingToLearn("enough")
@@ -234,7 +234,7 @@ def test_a_smoke_run_of_a_model_in_a_folder_ends_in_its_own_run_folder(
 # -- the run folder -------------------------------------------------------------------------------
 
 
-def test_a_changed_option_is_refused_until_told_and_then_named(smoke, tmp_path, run_here):
+def test_a_changed_option_is_refused_unless_set_changed_is_given(smoke, tmp_path, run_here):
     shutil.copytree(smoke[0] / "runs", tmp_path / "runs")
     code, _, err = run_here(tmp_path, "--smoke", "--seed", "5", "--p-max", "0.9")
     assert code == 2

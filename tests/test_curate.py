@@ -130,7 +130,7 @@ def test_the_mix_is_2_5_3_where_there_is_enough():
     assert [buckets.count(name) for name in ("easy", "medium", "hard")] == [4, 10, 6]
 
 
-def test_easy_tasks_do_not_fill_up_for_missing_ones():
+def test_easy_tasks_do_not_make_up_for_missing_ones():
     easy = [numbered(i, 1.0) for i in range(50)]
     medium = [numbered(i, 0.5) for i in range(50, 55)]
     assert [c.p for c in curate.select([*easy, *medium], 100)] == [1.0] + [0.5] * 5
@@ -192,7 +192,7 @@ CITIES = ["Paris", "Rome", "Oslo"]
 
 
 def varied(rng, i):
-    """A candidate that may have any flaw, or be a near-copy of another."""
+    """Return a candidate that may have any flaw, or be a near-copy of another."""
     city, days, flaw = rng.choice(CITIES), rng.randint(2, 9), rng.randint(0, 5)
     question = f"Will it rain in {city} in the next {days} days?"
     question = rng.choice(
@@ -245,7 +245,7 @@ def menu_of(size):
 
 
 def sized(tools, calls):
-    """A task with a menu of this size and so many calls, sound otherwise."""
+    """Return a task with a menu of this size and this many calls, but otherwise sound."""
     menu = menu_of(tools)
     return replace(TASK, tools=menu, calls=[Call(menu[i % tools].name, {}) for i in range(calls)])
 

@@ -20,7 +20,7 @@ SHAPE = dict(
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder with the configuration of a model of 494 M parameters, and no weights."""
+    """Return a folder with the configuration of a model of 494 M parameters, and no weights."""
     folder = tmp_path_factory.mktemp("model")
     Qwen2Config(**SHAPE).save_pretrained(folder)
     return str(folder)

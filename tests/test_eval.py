@@ -24,7 +24,7 @@ RIGHT, WRONG = GOOD["calls"], [{"name": "f", "arguments": {"x": 2}}]
 
 
 def write(path, *items):
-    """A JSONL file; text goes in as it is."""
+    """Write a JSONL file, text as it is; return its path."""
     path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in items))
     return str(path)
 
@@ -35,7 +35,7 @@ def answers(path, **calls):
 
 @pytest.fixture
 def run(capsys):
-    """The command in this process -> exit code, output, errors."""
+    """Return a function that runs the command in this process: exit code, output, errors."""
 
     def call(*arguments):
         code = command.main([*map(str, arguments), "--device", "cpu"])
@@ -46,13 +46,13 @@ def run(capsys):
 
 @pytest.fixture
 def few(tmp_path):
-    """A file of 24 tasks that tiny can read."""
+    """Write a file of 24 tasks that tiny can read; return its path."""
     lines = (ROOT / "tiny" / "heldout.jsonl").read_text().split("\n")
     return write(tmp_path / "few.jsonl", *lines[:24])
 
 
 def prompt_widths(data):
-    """The tokens of the prompt of each case."""
+    """Return how many tokens the prompt of each case has."""
     player = Player(str(ROOT / "tiny"))
     return [len(player.ids(solver.prompt(case))) for case in load_cases(Path(data), None)]
 
@@ -321,7 +321,7 @@ def test_grade_runs_between_answers_and_names_what_it_evaluates(few, capsys):
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
-    """An empty folder in place of evals/data."""
+    """Put an empty folder in place of evals/data; return it."""
     eval.note.cache_clear()
     monkeypatch.setattr(eval, "PREPARED", tmp_path / "prepared")
     (tmp_path / "prepared").mkdir()

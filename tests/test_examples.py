@@ -1,4 +1,4 @@
-"""The bank of examples: its breadth, its soundness, and the draw that sizes an example as a spec."""
+"""The bank of examples: its breadth, its soundness, and how a drawn example is sized to a spec."""
 
 from dataclasses import replace
 

@@ -72,7 +72,7 @@ NEAR_MISSES = {
 
 @pytest.fixture
 def with_body(tmp_path):
-    """A copy of an exercise whose body returns something."""
+    """Return a function that copies an exercise with a body that returns something."""
 
     def copy(name, returned):
         source, path = (FOLDER / f"{name}.py").read_text(), tmp_path / f"{name}.py"

@@ -54,7 +54,7 @@ SHORT = {
 
 
 def make(folder, family, learned=True):
-    """A folder with a small model of this family; if `learned`, it knows one task by heart."""
+    """Write a small model of this family to a folder; if `learned`, it knows one task by heart."""
     prefix, special, template, _ = FAMILIES[family]
     config = "Gemma3TextConfig" if prefix == "Gemma3" else f"{prefix}Config"
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
@@ -78,7 +78,7 @@ def make(folder, family, learned=True):
 
 
 def learn(player):
-    """Train the player's model until it answers any spec by one task, and that one by turns right and wrong."""
+    """Train the model to answer any spec with one task, and that task right half of the time."""
     rng = random.Random(1)
     world = World(rng, heldout=False, weights=WRITTEN)
     spec = generator.Spec("weather", "single_turn", 3, 1)
@@ -110,7 +110,7 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here):
     (tmp_path / "base").mkdir()
     make(tmp_path / "base", family)
     options = ["--smoke", "--model", str(tmp_path / "base"), "--max-new-tokens", "128"]
-    for role, short in SHORT.items():  # the whole prompts take long and differ in nothing
+    for role, short in SHORT.items():  # the full prompts take long and make no difference here
         path = tmp_path / f"{role}.txt"
         path.write_text(f"{short.system}\n---\n{short.user}")
         options += [f"--{role}-prompt", str(path)]
@@ -122,7 +122,7 @@ def test_the_smoke_run_passes_with_a_model_of(family, tmp_path, run_here):
     assert trained.model.config.model_type.startswith(family.lower())
 
 
-def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
+def test_for_a_family_that_the_hand_written_rollout_cannot_serve_a_line_says_what_to_do(
     tmp_path,
     run_here,
 ):
@@ -131,7 +131,7 @@ def test_a_family_that_the_hand_written_rollout_cannot_serve_is_told_what_to_do(
     assert code == 2 and "--sampler hf" in err
 
 
-def test_the_same_family_answers_a_single_question_by_the_other_sampler(tmp_path, capsys):
+def test_the_same_family_answers_a_single_question_with_the_other_sampler(tmp_path, capsys):
     make(tmp_path, "Gemma3", learned=False)
     (tmp_path / "tools.json").write_text('[{"name": "f"}]')
     command = ["Hi", "--model", str(tmp_path), "--tools", str(tmp_path / "tools.json")]

@@ -79,7 +79,7 @@ def test_the_share_of_large_menus_is_an_argument():
 
 
 def test_a_piece_of_the_prompt_is_a_placeholder_whatever_the_prompt():
-    """An echo of the example or of a prompt of one's own earns nothing, either."""
+    """An echo of the example, or of a custom prompt, earns nothing either."""
     spec = Spec("travel", "single_turn", 3, 1, example_seed=4)
     question = generator.examples_of(spec)[0].question
     text = GOOD.replace("Will it rain in Paris in the next 3 days?", question)
@@ -177,6 +177,6 @@ def test_no_completion_raises(text):
         ({"question": "q", "tools": [], "calls": [1]}, "'calls' is not"),
     ],
 )
-def test_a_line_that_is_no_task_is_refused_with_what_is_wrong(line, what):
+def test_a_line_that_is_not_a_task_is_refused_with_what_is_wrong(line, what):
     with pytest.raises(Malformed, match=what):
         Task.from_json(line)

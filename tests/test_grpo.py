@@ -70,7 +70,7 @@ def oracle_config(settings, **changes):
 
 
 def oracle_gradient(name, order=range(12), micro_batch=12):
-    """Loss and gradient of a case: on policy by the code of a step, off policy by its parts."""
+    """Return loss and gradient of a case: on policy by a step's code, off policy by its parts."""
     settings = SPEC["cases"][name]["settings"]
     cfg = oracle_config(settings)
     model = oracle_model("policy")
@@ -87,7 +87,7 @@ def oracle_gradient(name, order=range(12), micro_batch=12):
 
 
 def off_policy_loss(model, rollouts, A, cfg, reference, settings):
-    """The loss under the log-probabilities of an older policy, which no step here has."""
+    """Return the loss under the log-probabilities of an older policy, which no step here has."""
     old = array("input/logps_old" + ("_T0.7" if cfg.temperature == 0.7 else ""))
     logps, _, mask = grpo.token_logprobs(model, rollouts, cfg.temperature)
     ref = None
@@ -105,7 +105,7 @@ def test_two_rewards_one_apart_give_advantages_of_plus_and_minus_0_7071():
 
 
 @pytest.mark.parametrize("reward", [0.3, 1.9, 2 / 3])
-def test_a_group_of_equal_rewards_has_no_advantage_to_the_bit(reward):
+def test_a_group_of_equal_rewards_has_advantages_of_exactly_0(reward):
     assert (advantages(torch.full((2, 8), reward)) == 0).all()
 
 
@@ -236,7 +236,7 @@ def test_shared_and_plain_forward_give_the_same_gradient_on_ragged_rows():
     ]
     A, cfg = torch.tensor([1.0, -1.0, 0.7, -0.7, 0.0, 0.0]), Config(beta=0.04)
     results = []
-    for checkpointing in (False, True):  # it drops the cache that the shared way stands on
+    for checkpointing in (False, True):  # it drops the cache that the shared way relies on
         model = random_model()
         if checkpointing:
             model.gradient_checkpointing_enable()
@@ -297,14 +297,14 @@ def gradient_of(model):
 
 @pytest.fixture
 def like_a_gpu(monkeypatch):
-    """The CPU computes in bfloat16 and cuts micro-batches by tokens."""
+    """Let the CPU compute in bfloat16 and cut micro-batches by tokens."""
     monkeypatch.setitem(precision.DTYPES, "cpu", torch.bfloat16)
     monkeypatch.setattr(microbatch, "BY_TOKENS", ("cpu",))
 
 
 @pytest.fixture(scope="module")
 def sampled():
-    """Groups of tiny's own answers to prompts of different lengths."""
+    """Return tiny, groups of its answers to prompts of different lengths, and advantages."""
     player = Player("tiny")
     chats = [[{"role": "user", "content": "Hello" + " there" * n}] for n in (1, 3, 20)]
     rollouts = player.sample(chats, 4, 40, 1.0, seed=0)
@@ -491,11 +491,13 @@ def test_where_memory_is_short_micro_batches_are_halved_and_the_weights_are_the_
 
 
 def test_the_learning_rate_falls_in_a_line_or_stays():
-    rates = lambda schedule: [
-        learning_rate(Config(lr=2.0, schedule=schedule), n, 4) for n in range(4)
-    ]
-    assert rates("linear") == [2.0, 1.5, 1.0, 0.5]
-    assert rates("constant") == [2.0] * 4
+    def rates(schedule, iteration=1):
+        cfg = Config(lr=2.0, schedule=schedule)
+        return [learning_rate(cfg, n, 4, iteration) for n in range(4)]
+
+    assert rates("linear") == rates("linear", 2) == [2.0, 1.5, 1.0, 0.5]
+    assert rates("constant") == rates("constant", 2) == [2.0] * 4
+    assert rates("harmonic") == [2.0] * 4 and rates("harmonic", 4) == [0.5] * 4
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 9.0)
     grpo.set_learning_rate(optimizer, Config(lr=2.0), 1, 4)
     assert optimizer.param_groups[0]["lr"] == 1.5

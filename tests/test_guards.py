@@ -70,7 +70,7 @@ def test_a_copy_of_the_example_is_named(change, what):
         {"calls": [Call("get_weather", {"city": "yes", "max_days": 3})]},
     ],
 )
-def test_what_is_like_the_example_by_chance_is_no_copy(change):
+def test_what_is_like_the_example_by_chance_is_not_a_copy(change):
     shown = replace(SHOWN, calls=[Call("f", {"a": "yes", "b": 3})])  # short values and numbers
     assert guards.copied(replace(TASK, **change), shown) is None
 
@@ -83,13 +83,13 @@ def test_a_fifth_of_the_word_4_grams_may_be_shared():
     assert guards.copied(two, shown) == "copies the example's question"
 
 
-def test_the_speakers_of_a_dialogue_are_no_copied_words():
+def test_the_speakers_of_a_dialogue_do_not_count_as_copied_words():
     shown = replace(SHOWN, question="User: Book it.\nAssistant: When?\nUser: Monday.")
     own = replace(TASK, question="User: Send it.\nAssistant: When?\nUser: Tuesday.")
     assert guards.copied(own, shown) is None
 
 
-# -- questions that are none ----------------------------------------------------------------------
+# -- questions that nobody asks -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ COPY = generator.show(EXAMPLE)
 
 
 def form(question, call="", tools=""):
-    """A completion; `call` and `tools` are JSON."""
+    """Return a completion; `call` and `tools` are JSON."""
     tools = tools or (
         '[{"name": "get_weather", "description": "F.", "parameters": {"city": {"type": "string"}}, '
         '"required": []}, {"name": "get_time", "description": "T.", "parameters": {}}]'
@@ -357,5 +357,5 @@ def test_leaks_are_counted_with_either_setting_and_cost_their_pair_with_one(sett
 
 
 def leaked_text():
-    """A longer text from the question of the example that the Solver is shown."""
+    """Return a longer text from the question of the example that the Solver is shown."""
     return max(solver.example_of(TASK).question.split(), key=len).strip("?.,")

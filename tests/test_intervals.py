@@ -9,7 +9,7 @@ from plumbing import intervals
 
 
 def exact_bootstrap(groups):
-    """The exact distribution of the mean of means, every resample counted: value -> probability."""
+    """Return the exact distribution of the mean of means over all resamples: value -> share."""
     found = {0.0: 1.0}
     for values in groups:
         own = defaultdict(float)

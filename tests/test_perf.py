@@ -20,7 +20,7 @@ def script(monkeypatch):
     return run
 
 
-def test_the_bench_for_a_gpu_runs_on_a_cpu_at_toy_size(script, capsys):
+def test_the_benchmark_for_a_gpu_runs_on_a_cpu_at_toy_size(script, capsys):
     script("gpu.py", "--shapes", "toy")
     *_, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)

@@ -1,4 +1,4 @@
-"""A player: loading a model, and what speaks for it."""
+"""A player: its device, its model, its samples and its training."""
 
 import shutil
 import time
@@ -101,7 +101,7 @@ def test_a_missing_folder_is_said_to_be_missing_without_asking_the_hub(monkeypat
     assert "OWNER/NAME" in str(caught.value) and "repo id" not in str(caught.value)
 
 
-def test_a_file_is_no_model(tmp_path):
+def test_a_file_is_not_a_model(tmp_path):
     (tmp_path / "model.safetensors").write_text("")
     with pytest.raises(UnusableModel, match="is a file. Name the folder that it is in"):
         loading.load_model(str(tmp_path / "model.safetensors"))
@@ -151,7 +151,7 @@ def test_with_a_network_the_hub_is_asked(monkeypatch):
         ("tokenizer.json", "{", "its tokenizer cannot be read"),
     ],
 )
-def test_what_is_wrong_in_a_folder_is_said(tmp_path, file, text, what):
+def test_what_is_wrong_in_a_folder_is_named(tmp_path, file, text, what):
     folder = shutil.copytree(loading.ROOT / "tiny", tmp_path / "model")
     (folder / file).unlink()
     if text:
@@ -174,7 +174,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_not_made_up(tmp_path, c
 
 
 @pytest.mark.parametrize("template", ["{% if %}", {"tool_use": "x", "rag": "y"}, "{{ 1 + 'a' }}"])
-def test_a_broken_chat_template_is_said_when_the_model_is_loaded(tmp_path, template):
+def test_a_broken_chat_template_is_reported_when_the_model_is_loaded(tmp_path, template):
     p = Player("tiny")
     p.tokenizer.chat_template = template
     folder = shutil.copytree(ROOT / "tiny", tmp_path / "model")
@@ -231,7 +231,7 @@ def test_a_batch_in_which_nothing_has_finished_is_reported_once(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_in_another_precision_a_copy_speaks_that_follows_the_weights(monkeypatch):
+def test_in_another_precision_a_copy_that_follows_the_weights_samples(monkeypatch):
     p = Player("tiny")
     assert p.sampling_model() is p.model
     monkeypatch.setitem(precision.DTYPES, "cpu", torch.bfloat16)  # as on a GPU

@@ -25,7 +25,7 @@ README = (ROOT / "evals" / "README.md").read_text("utf-8")
 
 
 def check_case(case, question, tools, calls):
-    """Names and types of the tools, and the calls, without the descriptions."""
+    """Compare names and types of the tools, and the calls; ignore the descriptions."""
     kinds = [
         (t["name"], {k: v["type"] for k, v in t["parameters"]["properties"].items()},
          t["parameters"]["required"])
@@ -300,7 +300,7 @@ def test_a_gold_value_gets_its_declared_type_or_none(value, kind, result):
 
 @pytest.fixture
 def origin(monkeypatch):
-    """A table of one repository with one file and one group of files; returns their contents."""
+    """Use a table of one repository with one file and one group of files; return their contents."""
     monkeypatch.setattr(sys, "argv", ["prepare.py"])
     contents = {"data/a.json": b"one", "data/x/1.txt": b"1", "data/x/2.txt": b"2"}
     digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
@@ -372,7 +372,7 @@ def test_the_archive_is_downloaded_converted_and_counted(origin, tmp_path, monke
 
 
 def fails(capsys, monkeypatch, *arguments):
-    """The one line that a failed run writes."""
+    """Return the one line that a failed run writes."""
     with pytest.raises(SystemExit) as exit:
         run(monkeypatch, *arguments)
     error = capsys.readouterr().err
@@ -423,7 +423,7 @@ def test_a_failing_pip_is_one_line_too(tmp_path, monkeypatch, capsys):
 
 
 def readme_counts():
-    """Benchmark -> number of cases kept and dropped, from the table in evals/README.md."""
+    """Return benchmark -> number of cases kept and dropped, from the table in evals/README.md."""
     rows = re.findall(r"^\| `(\w+)` \|.*?\| ([\d,]+) \| ([\d,]+) \|", README, re.M)
     return {name: tuple(int(n.replace(",", "")) for n in counts) for name, *counts in rows}
 

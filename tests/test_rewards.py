@@ -1,4 +1,4 @@
-"""Each reward term with an example worked out by hand, against the released code, and hacked."""
+"""Each reward term: examples worked out by hand, and the values of the released code."""
 
 import json
 import math
@@ -64,7 +64,7 @@ def test_eq_2_is_the_mean_over_all_gold_calls():
     assert parts(second).valid == pytest.approx((1.0 + 0.0) / 2)
 
 
-def test_the_difficulty_reward_on_eighths_is_the_designs_row():
+def test_the_difficulty_reward_of_each_number_of_right_answers():
     row = [round(r_diff(k / 8, 8), 4) for k in range(9)]
     assert row == [0, 0.5813, 1, 1, 1, 1, 1, 0.5813, 0.1142]
     assert r_diff(1 / 8, 8) == pytest.approx(math.exp(-(0.125**2) / (2 * 0.12**2)))
@@ -262,8 +262,10 @@ GENERATOR_DIFFERENCES = {
 
 
 def test_the_generator_reward_is_the_released_codes_but_for_listed_kinds():
-    """Several gold calls: each component holds for all calls where the released code looks at the
-    first alone; `paper` in a line says so.  Ours is the mean over calls, design of Eq. (2)."""
+    """With several gold calls, ours is the mean over the calls, as Eq. (2) asks.
+
+    The released code looks at the first only; `paper` in a line has what holds of all of them.
+    """
     seen, several = set(), 0
     for line in oracle("toolr0_generator_rewards.jsonl"):
         draft = generator.parse(line["completion"])
@@ -290,7 +292,7 @@ def test_the_generator_reward_is_the_released_codes_but_for_listed_kinds():
 
 
 def test_the_parts_of_the_generator_reward_are_the_released_codes():
-    """But for what is a success (there 1.0 is not 1) and for the phrases of their prompt."""
+    """They differ in what is a success (there 1.0 is not 1) and in the phrases of their prompt."""
     for line in oracle("toolr0_generator_units.jsonl"):
         if line["function"] == "difficulty_reward_bandpass":
             assert r_diff(line["p"], line["k"]) == pytest.approx(line["result"], abs=1e-9)
@@ -330,7 +332,7 @@ def test_the_means_are_over_the_named_parts():
     some = [parts(TASK, diff=1.0), parts(TASK, diff=0.5, sem=1.0, near_duplicates=3)]
     found = rewards.means(some)
     assert found["diff"] == 0.75 and found["sem"] == 0.5
-    assert found.keys() == {"fmt", "valid", "diff", "sem"}  # factors are no parts
+    assert found.keys() == {"fmt", "valid", "diff", "sem"}  # factors are not parts
 
 
 def test_two_calls_without_arguments_and_with_different_names_are_worth_8():

@@ -313,7 +313,7 @@ def test_auto_is_64_slots_on_a_cpu_and_what_fits_on_a_gpu(model):
 
 @pytest.fixture
 def captured(monkeypatch):
-    """Steps are "captured" on a CPU, too: a capture reads and writes what it did when it was made."""
+    """Let a CPU "capture" steps, too: a replay reads and writes the same tensors as its capture."""
 
     def record(step):
         step()  # as a graph's warm-up

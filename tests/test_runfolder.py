@@ -21,7 +21,7 @@ PAIR = [Rollout([5, 6], [9, 2], True), Rollout([5, 6], [8, 2], True)]
 
 
 def trained(steps, folder=None):
-    """A random model after some GRPO steps, its optimizer; it starts from `folder` if that is given."""
+    """Return a random model after some GRPO steps, from `folder` if given, and its optimizer."""
     model, cfg = random_model(), Config(beta=0.0, lr=1e-3)
     optimizer = torch.optim.AdamW(model.parameters(), cfg.lr)
     for _ in range(load_step(folder, model, optimizer) if folder else 0, steps):
@@ -38,7 +38,7 @@ def test_from_a_checkpoint_the_steps_go_on_to_the_same_bits(tmp_path):
     assert same(trained(5, tmp_path)[0], trained(5)[0])
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path, capsys):
     for steps in (1, 2, 3):
         save_step(tmp_path, steps, *trained(steps))
     files = sorted(tmp_path.iterdir())

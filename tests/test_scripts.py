@@ -34,7 +34,7 @@ QUESTION = "Please cancel the order for Tora."
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """A folder without runs, with a menu."""
+    """Work in a folder that has a menu but no runs; return the path of the menu."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "tools.json"
     path.write_text(json.dumps(MENU))

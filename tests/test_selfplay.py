@@ -149,8 +149,8 @@ KILLS = [  # where a run ends, and at which call
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_files(
     smoke, tmp_path, run_here, monkeypatch
 ):
-    """In the Generator's training, at its checkpoint, in curation, in the Solver's training, and
-    in the last evaluation; each time the same command continues."""
+    """It is killed in the Generator's training, at its checkpoint, in curation, in the Solver's
+    training, and in the last evaluation; each time the same command continues."""
     folder = tmp_path / "runs/smoke"
     shutil.copytree(smoke[0] / "runs/smoke/iter0", folder / "iter0")
     shutil.copy(smoke[0] / "runs/smoke/config.json", folder)
@@ -167,7 +167,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_files(
 
 
 def killing(function, call):
-    """The same function, but its call number `call` ends the run."""
+    """Return the same function, except that its call number `call` ends the run."""
     calls = []
 
     def killed(*arguments, **named):
@@ -227,7 +227,7 @@ def test_ctrl_c_in_a_training_saves_the_step(smoke, tmp_path, run_here, monkeypa
 
 
 def algorithm(monkeypatch, **settings):
-    """The order of the phases: what each is given, without any model."""
+    """Return the last Solver and, in order, what each phase is given; no model is loaded."""
     calls = []
 
     def train(cfg, run, k, batches, start):
@@ -304,7 +304,7 @@ def test_the_curriculum_is_from_easy_to_hard_unless_it_is_shuffled(monkeypatch, 
 
 
 def proposed(i):
-    """A sound candidate unlike the others."""
+    """Return a sound candidate unlike the others."""
     word = "abcdefghijklmnopqrstuvwxyz"[i] * 4
     text = WRITTEN.replace("Paris", word)
     spec = generator.Spec("math", "single_turn", 2, 1)
@@ -324,7 +324,7 @@ ANSWER = f"<think>x</think><tool_call_answer>{GOOD}</tool_call_answer>"
 
 
 class Scripted:
-    """A player that says the same text always, and remembers what it was asked."""
+    """A player that always says the same text, and remembers what it was asked."""
 
     def __init__(self, text):
         self.said = text
@@ -344,7 +344,7 @@ class Scripted:
 
 
 def played(tmp_path, **settings):
-    """One step of a scripted Generator against a scripted Solver."""
+    """Play one step of a scripted Generator against a scripted Solver."""
     cfg = Config(**{"generator_batch": 2, "group": 2, "guards": "off", **settings})
     batches = GeneratorBatches(cfg, Run(cfg, tmp_path), 1, "")
     batches.frozen = Scripted(ANSWER)
@@ -446,7 +446,7 @@ def test_the_schedule_sets_the_learning_rate_of_each_step(monkeypatch, tmp_path)
 
 
 def rates_of_a_phase(monkeypatch, tmp_path, name):
-    """The learning rates with which a phase of four steps calls grpo.step."""
+    """Return the learning rates with which a phase of four steps calls grpo.step."""
     cfg = Config(schedule=name, lr=1.0, group=2)
     seen = []
     weights = [torch.nn.Parameter(torch.zeros(1))]
@@ -550,7 +550,7 @@ def test_where_no_reward_ever_differs_nothing_is_trained_and_the_exit_code_is_3(
 ):
     options = ["--max-new-tokens", "1", "--answer-tokens", "8", "--beta", beta]
     code, _, err = run_here(tmp_path, *four_tasks, *options)
-    assert code == 3 and "all rewards of a group were equal" in err
+    assert code == 3 and "all rewards within each group were equal" in err
 
 
 def a_phase(tmp_path, gradients, steps):

@@ -1,4 +1,4 @@
-"""The structure of the code: sparse lines, short functions, imports in one direction, no circle.
+"""The structure of the code: sparse lines, short functions, imports in one direction, no cycle.
 
 Print the nodes per code line of each core file, and the lines of each folder:
 
@@ -204,7 +204,7 @@ def test_imports_go_down(module):
         assert not {name for name in imported(module) if folder_of(name) == "tests"}
 
 
-def test_imports_have_no_circle():
+def test_imports_have_no_cycle():
     finished = set()
 
     def visit(module: str, way: tuple[str, ...]) -> None:

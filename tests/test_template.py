@@ -72,7 +72,7 @@ def test_braces_of_json_stay_as_they_are(tmp_path):
     assert user["content"].startswith(form)
 
 
-def test_a_value_with_braces_is_no_field():
+def test_a_value_with_braces_is_not_a_field():
     chat = Template("", "{question} {tools}").fill(question="{tools}", tools='{"a": 1}')
     assert chat[0]["content"] == '{tools} {"a": 1}'
 

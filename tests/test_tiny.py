@@ -32,7 +32,7 @@ def test_the_base_model_and_its_tasks_are_those_of_the_results():
 
 
 def keys(task):
-    """Every tool name, value and set of two or more arguments of a task."""
+    """Yield every tool name, value and set of two or more arguments of a task."""
     yield from (tool.name for tool in task.tools)
     yield from ("+".join(sorted(t.parameters)) for t in task.tools if len(t.parameters) > 1)
     yield from (str(value) for call in task.calls for value in call.arguments.values())

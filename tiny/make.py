@@ -1,10 +1,10 @@
-"""Make the base model that ships, from nothing: text written by program, tokenizer, model.
+"""Make the base model that ships, from nothing: text written by a program, tokenizer, model.
 
     python -m tiny.make      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
-and it is weak on purpose, in three ways.  Habit: first it learns what is hard (several arguments,
-two calls), but the last texts of its training mostly stop early; each argument or call after the
+and it is weak on purpose, in three ways.  Habit: it first learns what is hard (several arguments,
+two calls), but most of the last texts of its training stop early: each argument or call after the
 first is left out with probability HABIT.  Noise: some of these last texts have a wrong tool, a
 swapped value, broken JSON and the like.  Skill: large menus, near-twins, four arguments and two
 calls stay hard for so small a model.
@@ -228,7 +228,7 @@ def training_tasks(count: int, seed: int) -> list[Task]:
 
 # ------------------------------------------------------------------------------ the text
 def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call]:
-    """Return the calls without each argument and call that the habit leaves out."""
+    """Return the calls without the calls and arguments that the habit leaves out."""
 
     def kept(items) -> list:
         return [item for i, item in enumerate(items) if i == 0 or rng.random() >= habit]
@@ -237,7 +237,7 @@ def incomplete(rng: random.Random, calls: list[Call], habit: float) -> list[Call
 
 
 def without(rng: random.Random, text: str, low: int) -> str:
-    """Return the text without one character from place `low` on."""
+    """Return the text without one of its characters, at place `low` or later."""
     cut = rng.randrange(low, len(text))
     return text[:cut] + text[cut + 1 :]
 
@@ -395,7 +395,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, chat: Chat, completion: str) -> l
 
 # ------------------------------------------------------------------------------ the model
 def make_model(vocabulary: int, eos: int, pad: int) -> LlamaForCausalLM:
-    """Return a Llama small enough for a laptop, with many small heads, as copying is learned last.
+    """Return a Llama small enough for a laptop; many small heads help it to learn copying.
 
     Not a Qwen2: for that name AutoTokenizer would replace our rule for splitting text with its own,
     and the model would read other tokens than it was trained on.
