@@ -1,63 +1,20 @@
-"""BFCL's own spelling of calls, and its own rule for when they are right.  Pure: no model.
+"""BFCL's own rule for when calls are right.  Pure: no model.
 
 Source: the AST checker of the package bfcl-eval; verdicts agree with it on 3,008 fixed inputs.
 
-The call {"name": "get_weather", "arguments": {"city": "Paris", "days": 3}} in that spelling:
-    [get_weather(city="Paris", days=3)]
+The gold call get_weather(city="Paris", days=3), and the values that BFCL accepts for it:
+    {"city": ["Paris", "Paris, France"], "days": [3, ""]}
 """
 
-import ast
 import re
 from typing import Any
 
-from ast_match import UNREADABLE, Call, Tool, check_size, plain, syntax_tree
+from ast_match import Call, Tool
 from errors import Malformed
 
 Accepted = dict[str, list]  # argument -> its accepted values; "" among them: may be left out
 TYPES = {"integer": int, "number": float, "boolean": bool, "array": list, "object": dict}
 IGNORED = re.compile(r"[ ,./\-_*^]")  # characters that do not count in text
-
-
-def parse_python_calls(text: str) -> list[Call]:
-    """Read calls in Python's syntax, without evaluating them.  Raises `Malformed`.
-
-    >>> parse_python_calls("[f(x=-1), a.g(y=['b', None])]")
-    [Call(name='f', arguments={'x': -1}), Call(name='a.g', arguments={'y': ['b', None]})]
-    """
-    text = text.strip().strip("'")
-    check_size(text)
-    try:
-        body = syntax_tree(text)
-    except UNREADABLE:
-        raise Malformed("not Python") from None
-    for node in ast.walk(body):
-        if isinstance(node, ast.Constant) and node.value is ...:
-            node.value = "..."  # what BFCL reads
-    nodes = getattr(body, "elts", [body])
-    return [_python_call(node) for node in nodes]
-
-
-def _python_call(node: ast.expr) -> Call:
-    """Read one call whose arguments all have a name."""
-    function = getattr(node, "func", None)
-    name = ""
-    while isinstance(function, ast.Attribute):
-        name = f".{function.attr}{name}"
-        function = function.value
-    if not isinstance(function, ast.Name):
-        raise Malformed("not a call of a name")
-    arguments = {}
-    for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in arguments:
-            raise Malformed("an argument has no name, or one twice")
-        try:
-            value = ast.literal_eval(keyword.value)
-        except UNREADABLE:
-            raise Malformed("a value is not a literal") from None
-        arguments[keyword.arg] = plain(value)
-    if node.args:
-        raise Malformed("an argument has no name, or one twice")
-    return Call(function.id + name, arguments)
 
 
 def bfcl_match(

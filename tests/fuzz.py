@@ -23,7 +23,7 @@ try:
     import atheris
 except ImportError:
     atheris = None
-OURS = ["ast_match", "evals", "generator", "rewards", "solver", "text_match"]
+OURS = ["ast_match", "generator", "rewards", "solver", "text_match"]
 with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
     import generator
     import rewards
@@ -31,7 +31,6 @@ with atheris.instrument_imports(include=OURS) if atheris else nullcontext():
     import text_match
     from ast_match import Call, Tool, exact_match, parse_value, read_blocks
     from errors import Malformed
-    from evals.bfcl import parse_python_calls
 
 LIMIT = 0.05  # seconds
 
@@ -98,15 +97,6 @@ def read_value(text: str) -> None:
         assert 0 < len(str(reason)) < 60
 
 
-def read_python(text: str) -> None:
-    """Read calls in Python's syntax."""
-    try:
-        calls = [call.to_json() for call in parse_python_calls(text)]
-        json.dumps(calls, ensure_ascii=False, allow_nan=False).encode()
-    except Malformed as reason:
-        assert 0 < len(str(reason)) < 60
-
-
 def read_question(text: str) -> None:
     """Search a question for a piece of itself."""
     text_match.words.cache_clear()
@@ -123,7 +113,7 @@ def read_any_block(text: str) -> None:
         assert block is None or block == block.strip() != ""
 
 
-READERS = (read_task, read_answer, read_value, read_python, read_question, read_any_block)
+READERS = (read_task, read_answer, read_value, read_question, read_any_block)
 
 
 def guided(seconds: int) -> None:

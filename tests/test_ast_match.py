@@ -21,7 +21,7 @@ from ast_match import (
     to_tools,
 )
 from errors import Malformed
-from evals.bfcl import bfcl_match, parse_python_calls
+from evals.bfcl import bfcl_match
 
 F = Call("f", {"x": 1})
 
@@ -236,18 +236,17 @@ def test_text_that_cannot_be_used_ends_as_a_named_reason(text, reason):
         parse_value(text)
 
 
-@pytest.mark.parametrize("read", [parse_value, parse_python_calls])
-def test_code_in_an_answer_is_never_run(read, tmp_path):
+def test_code_in_an_answer_is_never_run(tmp_path):
     for code in ("f(x=1+open({!r}, 'w').write('')", "f(x=[open({!r}, 'w') for _ in '1'])"):
         with pytest.raises(Malformed):
-            read(code.format(str(tmp_path / "made")))
+            parse_value(code.format(str(tmp_path / "made")))
     assert not list(tmp_path.iterdir())
 
 
 @given(st.text() | st.text(alphabet="[]{}()\"':,\\ndaf01-.eE<>/ _", max_size=300))
 @settings(max_examples=500, deadline=None)
 def test_any_text_is_read_or_refused_but_never_raises_anything_else(text):
-    for read in (parse_value, menu, parse_python_calls):
+    for read in (parse_value, menu):
         try:
             json.dumps(read(text), default=lambda item: item.to_json()).encode()
         except Malformed as reason:
@@ -386,7 +385,7 @@ def test_100_kb_of_anything_is_read_or_refused_in_50_ms(piece):
     piece = piece.replace("a>", "question>").replace("b>", "tool_call_answer>")
     text = piece * (100_000 // len(piece))
     both = lambda t: read_blocks(t, ("think", "question", "tool_call_answer"), any_case=True)
-    for read in (both, parse_value, parse_python_calls):
+    for read in (both, parse_value):
         for size in (len(text), 9_900):
             seconds = []
             for _ in range(3):
@@ -568,86 +567,11 @@ def test_brackets_inside_text_do_not_hide_deep_nesting():
         parse_value('["' + "]" * 905 + '",' + "[" * 900 + "]" * 900 + "]")
 
 
-@pytest.mark.parametrize(
-    "text, calls",
-    [
-        ("f()", [Call("f", {})]),
-        ("[f(x=1), a.g(y='b')]", [F, Call("a.g", {"y": "b"})]),
-        ("f(x=1), f(x=1)", [F, F]),
-        ("'[f(x=1)]'", [F]),
-        ("f(x=-1.5)", [Call("f", {"x": -1.5})]),
-        ("f(x=+1)  # one", [F]),
-        ("f(x=[True, None, {'a': ...}])", [Call("f", {"x": [True, None, {"a": "..."}]})]),
-        ("[]", []),
-    ],
-)
-def test_calls_in_pythons_syntax_are_read(text, calls):
-    assert parse_python_calls(text) == calls
-
-
-@pytest.mark.parametrize(
-    "text, reason",
-    [
-        ("Sure! f(x=1)", "not Python"),
-        ("f(x=1", "not Python"),
-        ("f" * 20_000, "too long"),
-        ("f(x=" + "[" * 200 + "]" * 200 + ")", "nested too deep"),
-        ("f", "not a call of a name"),
-        ("[f(x=1), 2]", "not a call of a name"),
-        ("f()(x=1)", "not a call of a name"),
-        ("None(x=1)", "not a call of a name"),
-        ("f(1)", "an argument has no name"),
-        ("f(**{'x': 1})", "an argument has no name"),
-        ("f(x=1, x=2)", "an argument has no name, or one twice"),
-        ("f(x=1 + 1)", "a value is not a literal"),
-        ("f(x=g(y=1))", "a value is not a literal"),
-        ("f(x=true)", "a value is not a literal"),
-        ("f(x=f'a')", "a value is not a literal"),
-        ("f(x=1e999)", "a number is out of range"),
-        ("f(x={1, 2})", "a value is not JSON"),
-        ("f(x={1: 2})", "a key is not text"),
-    ],
-)
-def test_what_is_not_a_plain_call_is_refused_with_a_reason(text, reason):
-    with pytest.raises(Malformed, match=reason):
-        parse_python_calls(text)
-
-
-# What BFCL's decoder makes of a text, and why ours refuses it (or, where marked, reads it right).
-DECODED_OTHERWISE = {
-    "evaluated": "it runs the text as code",
-    "unary-bug": "+1, ~1 and `not 1` become -1; ours reads +1 as 1 and refuses the others",
-    "positional-dropped": "f(1) loses its argument",
-    "name-lost": "f()(x=1) is called ''",
-    "name-as-text": "an identifier becomes its text: true is 'true'",
-    "call-as-value": "g(y=1) as a value becomes {'g': {'y': 1}}",
-    "repeated-keyword": "the last of two wins",
-    "starred": "**a becomes an argument called None",
-    "not-json": "infinity, bytes, complex numbers and keys that are not text; a tuple is read",
-}
-
-
 def lines(*path):
     file = SHARED.joinpath(*path)
     if not file.exists():
         pytest.skip(f"{file} is not here; conftest.py says where outside data is looked for")
     return [json.loads(line) for line in file.open(encoding="utf-8")]
-
-
-def test_python_calls_are_those_of_bfcls_decoder_but_for_its_slips():
-    seen, equal = set(), 0
-    for line in lines("oracle", "bfcl_decode.jsonl"):
-        try:
-            ours = [call.to_json() for call in parse_python_calls(line["text"])]
-        except Malformed:
-            ours = None
-        if json.dumps(ours) == json.dumps(line["decoded"]):
-            equal += 1
-            continue
-        assert line["note"], line["text"]  # it differs, so its kind must be listed
-        assert ours is None or line["text"] == "f(x=+1)", line["text"]
-        seen |= set(line["note"])
-    assert seen == DECODED_OTHERWISE.keys() and equal >= 378
 
 
 def test_every_verdict_is_that_of_bfcls_checker():
