@@ -18,6 +18,7 @@ from generator import Spec, Task
 PAGE = (ROOT / "docs" / "rewards.md").read_text(encoding="utf-8")
 SPEC = Spec("weather", "single_turn", 2, 1)
 SHOWN = generator.examples_of(SPEC)[0]
+CHAT = generator.prompt(SPEC)
 
 WEATHER = {
     "name": "get_weather",
@@ -113,7 +114,7 @@ def generator_reward(
 
 def generator_row(batch: list[str]) -> list[str]:
     """Return R_G by the paper's formula, with the guards off, with them on; and what stops it."""
-    drafts = [generator.parse(text) for text in batch]
+    drafts = [generator.parse(text, CHAT) for text in batch]
     draft = drafts[0]
     read = draft.task("", "weather")
     near = guards.near_duplicates([each.task("", "weather") for each in drafts])[0]
@@ -123,6 +124,8 @@ def generator_row(batch: list[str]) -> list[str]:
         cfg = Config(guards=setting)
         reason = draft.reasons[0] if draft.reasons else curate.structural_reason(read, SPEC, cfg)
         totals.append(generator_reward(draft, reason is None, cfg, near).total)
+    if draft.placeholder:
+        reason = "question is a placeholder"
     if reason is None and near > 1:
         reason = "near-duplicates share"
     if reason is None and totals[2] < totals[0]:
