@@ -112,11 +112,15 @@ def unreadable(name: str, part: str, error: Exception) -> UnusableModel:
         return UnusableModel(
             f"--model {name}: its {part} cannot be read ({why}). Repair or replace the folder."
         )
-    if not hub_answers():
-        why = "the hub cannot be reached"
+    if hub_answers():
+        return UnusableModel(
+            f"--model {name}: its {part} cannot be read ({why}). Check the name, or take another "
+            "model."
+        )
     return UnusableModel(
-        f"--model {name} is neither a folder nor in the cache ({why}). Name a folder, or go "
-        "online once to fill the cache; 'python selfplay.py' without --model needs no network."
+        f"--model {name} is neither a folder nor in the cache (the hub cannot be reached). Name a "
+        "folder, or go online once to fill the cache; 'python selfplay.py' without --model needs "
+        "no network."
     )
 
 

@@ -136,8 +136,25 @@ def test_with_a_network_the_hub_is_asked(monkeypatch):
         raise OSError("no such model\nsecond line")
 
     monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", looked_up)
-    with pytest.raises(UnusableModel, match=r"in the cache \(no such model\)"):
+    with pytest.raises(UnusableModel, match=r"its tokenizer cannot be read \(no such model\)"):
         loading.load_model("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "model"])
+def test_what_cannot_be_read_of_a_model_of_the_hub_is_named(monkeypatch, part):
+    def broken(*_, **__):
+        raise ValueError("no tensors here")
+
+    monkeypatch.setattr(loading, "hub_answers", lambda: True)
+    monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *_, **__: None)
+    reader = loading.AutoTokenizer if part == "tokenizer" else loading.AutoModelForCausalLM
+    monkeypatch.setattr(reader, "from_pretrained", broken)
+    with pytest.raises(UnusableModel) as caught:
+        loading.load_model("someone/broken")
+    assert str(caught.value) == (
+        f"--model someone/broken: its {part} cannot be read (no tensors here). Check the name, or "
+        "take another model."
+    )
 
 
 @pytest.mark.parametrize(
