@@ -149,7 +149,8 @@ class GroupCache:
         self.filling_mask = mask
         self.seen = set()
         self.prompt_bias[self.filling] = -torch.inf
-        self.prompt_bias[self.filling, : mask.shape[1]] = torch.where(mask, 0.0, -torch.inf)
+        bias = torch.where(mask, 0.0, -torch.inf).to(self.prompt_bias.dtype)
+        self.prompt_bias[self.filling, : mask.shape[1]] = bias
 
     def end_prefill(self, layers: int) -> None:
         """Raise UnusableModel if some layer did not attend through this cache."""
