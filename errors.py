@@ -33,3 +33,16 @@ def first_line(error: Exception) -> str:
     """
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:150]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory has run out, on a GPU or on a CPU.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    import torch  # here, as modules that do without torch import this one
+
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return True  # torch's words on a CPU
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError))

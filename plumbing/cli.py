@@ -24,8 +24,7 @@ from plumbing import distributed, estimate, report
 from plumbing.chat import today
 from plumbing.command import run_command
 from plumbing.loading import ROOT, pick_device, processor
-from plumbing.player import enough_memory
-from plumbing.run import Run
+from plumbing.run import Run, enough_memory
 from plumbing.runfolder import locked, remove, write_whole
 from plumbing.trackers import wandb
 

@@ -4,9 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-import torch
-
-from errors import Malformed, NothingToLearn, UsageError, first_line
+from errors import Malformed, NothingToLearn, UsageError, first_line, is_out_of_memory
 
 
 def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> int:
@@ -29,7 +27,9 @@ def run_command(name: str, work: Callable[[], int | None], advice: str = "") -> 
     except OSError as error:
         print(f"{name}: error: {error}. {advice}".rstrip(), file=sys.stderr)
         return 2
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         advice = "Lower --max-new-tokens, or name a smaller --model."
         print(f"{name}: error: out of memory ({first_line(error)}). {advice}", file=sys.stderr)
         return 2

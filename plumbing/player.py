@@ -11,16 +11,14 @@ safetensors only, no code from the hub.  A chat goes in, completions come out.
 import copy
 import math
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from config import Config
-from errors import UnusableModel, first_line
+from errors import UnusableModel
 from plumbing import distributed, precision
 from plumbing.chat import (
     END_THINK,
@@ -271,20 +269,3 @@ def next_token_logits(
         out = model(input_ids=ids, attention_mask=mask, logits_to_keep=1, position_ids=positions)
         logits[list(rows)] = out.logits[:, -1, columns].float().cpu()
     return logits
-
-
-@contextmanager
-def enough_memory(run: Any) -> Iterator[None]:
-    """Replace an out-of-memory error with one that names `run.phase` and says how to need less."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        short = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not short and "can't allocate memory" not in str(error):  # torch's words on a CPU
-            raise
-        why = first_line(error) if str(error) else "no memory is left"
-        raise UnusableModel(
-            f"{run.phase}: out of memory ({why}). Lower --micro-batch, then --rows; use --beta 0 "
-            "(no reference model), then --checkpointing on; or lower --max-new-tokens or --group. "
-            "Continue with --set-changed, or name a smaller --model."
-        ) from None

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from config import Config
-from errors import NothingToLearn
+from errors import NothingToLearn, UnusableModel, first_line, is_out_of_memory
 from plumbing import distributed
 from plumbing.alarms import alarms
 from plumbing.checkpoint import load_step, save_step
@@ -239,3 +239,19 @@ class Run:
             if mine:
                 self.lines.append(line)
         write_jsonl(path, kept)
+
+
+@contextmanager
+def enough_memory(run: Run) -> Iterator[None]:
+    """Replace an out-of-memory error with one that names `run.phase` and says how to need less."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        why = first_line(error) if str(error) else "no memory is left"
+        raise UnusableModel(
+            f"{run.phase}: out of memory ({why}). Lower --micro-batch, then --rows; use --beta 0 "
+            "(no reference model), then --checkpointing on; or lower --max-new-tokens or --group. "
+            "Continue with --set-changed, or name a smaller --model."
+        ) from None

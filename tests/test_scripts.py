@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
 
 from ast_match import Call, Tool
@@ -130,6 +131,9 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, menu, m
         (OSError("x"), 2),
         (NothingToLearn("x"), 3),
         (KeyboardInterrupt(), 130),
+        (MemoryError(), 2),
+        (torch.OutOfMemoryError("tried to allocate 9 GiB\nadvice"), 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2),
     ],
 )
 def test_a_command_ends_in_one_line_and_a_code(error, code, capsys):
@@ -139,6 +143,14 @@ def test_a_command_ends_in_one_line_and_a_code(error, code, capsys):
     assert run_command("name", work) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert run_command("name", lambda: None) == 0 and run_command("name", lambda: 1) == 1
+
+
+def test_a_bug_ends_a_command_with_its_traceback():
+    def work():
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_command("name", work)
 
 
 def test_a_command_piped_into_head_ends_without_a_traceback():
