@@ -2,8 +2,8 @@
 
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors
 
-The name carries the start of the file's SHA-256: a damaged checkpoint is reported, and the previous
-one is used.  A checkpoint holds no random state, because each step has its own seed.
+The name carries the start of the file's SHA-256: a damaged checkpoint is reported and deleted, and
+the previous one is used.  A checkpoint holds no random state, because each step has its own seed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from plumbing.distributed import part_as, rank0_only, whole
-from plumbing.runfolder import atomic_write
+from plumbing.runfolder import atomic_write, remove
 
 KEPT = 2  # checkpoints kept per phase
 
@@ -66,10 +66,12 @@ def load_step(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optim
 
 
 def _last_whole(folder: Path) -> Path | None:
+    """Return the newest checkpoint that is whole, if any; delete those that are damaged."""
     for path in sorted(folder.glob("*.safetensors"), reverse=True):
         if path.stem.endswith(digest(path)):
             return path
-        print(f"{path} is damaged: trying the checkpoint before it")
+        print(f"{path} is damaged: deleting it and trying the checkpoint before it")
+        remove(path)  # or it would count among those kept
     return None
 
 

@@ -52,6 +52,18 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(tmp_path,
     assert load_step(tmp_path, model, optimizer) == 0
 
 
+def test_a_damaged_checkpoint_is_deleted_and_pushes_out_no_good_one(tmp_path):
+    for steps in (1, 3):
+        save_step(tmp_path, steps, *trained(steps))
+    good, damaged = sorted(tmp_path.iterdir())
+    damaged.write_bytes(b"")
+    model, optimizer = trained(2, tmp_path)
+    assert list(tmp_path.iterdir()) == [good]
+    save_step(tmp_path, 2, model, optimizer)
+    kept = sorted(tmp_path.iterdir())
+    assert [path.name[:6] for path in kept] == ["000001", "000002"] and kept[0] == good
+
+
 def test_when_the_disk_is_full_the_earlier_file_stays_and_nothing_is_left_over(
     tmp_path, monkeypatch
 ):
