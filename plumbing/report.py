@@ -25,6 +25,7 @@ from plumbing.intervals import (
     describe_mean,
     interval,
     macro_difference,
+    percent,
     wilson,
 )
 from plumbing.runfolder import atomic_write, read_jsonl, write_whole
@@ -131,10 +132,10 @@ def gain(found: dict[int, VerdictsById]) -> str:
     if not pairs:
         return "the first and the last evaluation have no task in common"
     mean, low, high = macro_difference(pairs)
-    before = sum(sum(a) / len(a) for a, _ in pairs)
-    after = sum(sum(b) / len(b) for _, b in pairs)
-    ratio = f", {after / before:.2f} times the base" if before else ""
-    return f"gain: {100 * mean:+.1f} points {interval(low, high, '+')}{ratio}"
+    mean_before = sum(sum(a) / len(a) for a, _ in pairs) / len(pairs)
+    mean_after = sum(sum(b) / len(b) for _, b in pairs) / len(pairs)
+    ratio = f", {mean_after / mean_before:.2f} times the base" if mean_before else ""
+    return f"gain: {percent(mean, '+')} points {interval(low, high, '+')}{ratio}"
 
 
 def curation(folder: Path) -> str:

@@ -173,6 +173,15 @@ def test_the_gain_is_over_the_tasks_that_both_have(tmp_path):
     assert "no task in common" in report.table(tmp_path)
 
 
+def test_a_gain_of_nothing_has_no_minus(tmp_path):
+    for k, counts in enumerate(([0, 1, 2], [3, 0, 0])):  # of 10; the sum of the gains is -3e-17
+        found = {}
+        for name, count in zip(("one", "two", "three"), counts):
+            found[name] = [[str(id), id < count] for id in range(10)]
+        verdicts(tmp_path, k, found)
+    assert "gain: +0.0 points" in report.table(tmp_path)
+
+
 @pytest.mark.parametrize(
     "files, what",
     [
