@@ -157,7 +157,7 @@ class FusedStep:
         rotate(qk, turn)
         query = qkv[:, :H].unflatten(1, (K, -1))  # (S, K, h, D)
         out = cache.attend(i, query, qkv[:, H:], D**-0.5)
-        return add_linear(x, out.view(len(x), -1), layer.out)
+        return add_linear(x, out.reshape(len(x), -1), layer.out)
 
     def mlp(self, layer: Layer, x: Tensor) -> Tensor:
         """Return x (S, E) plus its MLP output."""

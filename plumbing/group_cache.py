@@ -5,7 +5,7 @@ The G completions of one prompt read the same prompt.  Its keys and values are s
 parts separately, and the two results are joined by their softmax denominators (shared-prefix
 attention: Juravsky et al. 2024, "Hydragen"):
 
-    out = lerp(out_own, out_prompt, sigmoid(lse_prompt - lse_own))      lse: log of the denominator
+    out = lerp(out_prompt, out_own, sigmoid(lse_own - lse_prompt))      lse: log of the denominator
 
 All queries on one prompt form one matrix product, so its keys are read once per step.  `lanes`
 lists them: row m names the slots whose completions continue the prompt in place m.  A slot that
@@ -204,7 +204,7 @@ class GroupCache:
         """
         S, K, _, D = k.shape
         out = self.attend(layer, q.reshape(S, K, -1, D), torch.cat([k, v], 1)[:, :, 0], scale)
-        return out.view(S, 1, -1, D)
+        return out.reshape(S, 1, -1, D)
 
     def attend(
         self, layer: int, query: torch.Tensor, key_value: torch.Tensor, scale: float
@@ -230,8 +230,9 @@ class GroupCache:
         where = (place, head[:, 0], lane)
         shared = shared.unflatten(2, (size.lanes, -1))[where]  # (S, K, h, D)
         shared_lse = shared_lse.unflatten(2, (size.lanes, -1))[where]  # (S, K, h)
-        share = torch.sigmoid(shared_lse - own_lse)  # of the denominator, (S, K, h)
-        return torch.lerp(own, shared, share[..., None].to(own.dtype))
+        share = torch.sigmoid(own_lse - shared_lse)  # of the denominator, (S, K, h)
+        # The result is laid out like `shared`: CUDA's kernel lays out `own` by query, then head.
+        return torch.lerp(shared, own, share[..., None].to(own.dtype))
 
     def compact(self, slots: list[int], places: list[int]) -> None:
         """Move these slots and places to the front.  In place: addresses stay as they are."""

@@ -374,6 +374,28 @@ def test_a_smaller_batch_uses_the_workspace_that_is_there_and_a_larger_one_repla
     assert len(captured.kept) == 1
 
 
+def test_attention_may_lay_out_its_results_as_the_kernel_of_a_gpu_does(model, monkeypatch):
+    attend, joined = group_cache.softmax_attention, []
+    both = group_cache.GroupCache.attend
+
+    def by_query(query, key, value, bias, scale):
+        out, lse = attend(query, key, value, bias, scale)
+        padded = torch.nn.functional.pad(lse, (0, -lse.shape[2] % 32))
+        out = out.transpose(1, 2).contiguous().transpose(1, 2)
+        return out, padded[..., : query.shape[2]]
+
+    def watched(cache, *given):
+        joined.append(both(cache, *given))
+        return joined[-1]
+
+    params, given = SamplingParams(24, 1.0, ENDS, 4), uniforms(4, 24)
+    right = sample(model, RAGGED, 4, params, given)
+    monkeypatch.setattr(group_cache, "softmax_attention", by_query)
+    monkeypatch.setattr(group_cache.GroupCache, "attend", watched)
+    assert sample(model, RAGGED, 4, params, given) == right
+    assert joined and all(out.is_contiguous() for out in joined)  # no copy for the next product
+
+
 def test_on_a_gpu_slots_and_places_are_powers_of_two_and_few_of_them_are_not_dropped():
     rule = slots.RULES["cuda"]
     assert [rule.slots(1024, waiting) for waiting in (1, 5, 8, 300, 5000)] == [1, 8, 8, 512, 1024]
