@@ -1,8 +1,8 @@
 """Which model fits on which GPU, with which options, and how long the paper's setting may take.
 
-    python perf/fits.py                # the table, computed: no GPU is used
-    python perf/fits.py --gpus 4       # the same with torchrun on four of them and --shard on
-    python perf/fits.py --check        # the same formula against peaks measured on this CPU
+    python -m perf.fits                # the table, computed: no GPU is used
+    python -m perf.fits --gpus 4       # the same with torchrun on four of them and --shard on
+    python -m perf.fits --check        # the same formula against peaks measured on this CPU
 
 The formula is in plumbing/memory.py.
 """
@@ -15,12 +15,13 @@ import subprocess
 import sys
 from itertools import product
 
-import measure
 import torch
-from step import high_water
 
 import grpo
 from config import Config
+from perf import measure
+from perf.step import high_water
+from plumbing.loading import ROOT
 from plumbing.memory import GB, ROOM, Setup, Shape
 from rollout import Rollout, SamplingParams, sample
 
@@ -107,8 +108,8 @@ def check() -> None:
     """Compare the formula with measured peaks, each of a process of its own."""
     rows = []
     for what in ("update", "update, checkpointing", "rollout"):
-        command = [sys.executable, __file__, "--measure", what]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        command = [sys.executable, "-m", "perf.fits", "--measure", what]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(done.stdout)
         ratio = found["measured"] / found["computed"]
         rows.append({"peak, GB": what, **found, "ratio": ratio})

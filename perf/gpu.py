@@ -1,7 +1,7 @@
 """How close rollout, update and step come to the limits of a GPU, in one command.
 
-    python perf/gpu.py              # Qwen2.5-0.5B's and 1.5B's shape, about three minutes
-    python perf/gpu.py --shapes toy # the same at toy size, also on a CPU
+    python -m perf.gpu              # Qwen2.5-0.5B's and 1.5B's shape, about three minutes
+    python -m perf.gpu --shapes toy # the same at toy size, also on a CPU
 
 Weights are random and nothing is downloaded.  A copy and a matrix product in the same run measure
 the card's limits.  The column `of limit` is a share of them:
@@ -23,13 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import measure
 import torch
-from step import GROUP, InTurns, our_step, problem, trl_trainer
 from transformers import Qwen2ForCausalLM
 
 import grpo
 from config import Config
+from perf import measure
+from perf.step import GROUP, InTurns, our_step, problem, trl_trainer
 from plumbing.cuda_graph import WORKSPACES
 from plumbing.memory import GB
 from plumbing.padding import left_pad

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import transformers
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from plumbing.loading import processor  # noqa: E402, after the path
-from plumbing.report import commit  # noqa: E402
+from plumbing.loading import ROOT, processor
+from plumbing.report import commit
 
 NEVER = [10**6]  # an end id that no model has, so every completion reaches the limit
 SHAPES = {  # name -> hidden size, MLP, layers, heads, key/value heads
@@ -122,7 +118,7 @@ def shown(value: object) -> str:
 def report(name: str, rows: list[dict], **more) -> None:
     """Print the rows as a table and write them to perf/results/NAME.json."""
     print(table(rows))
-    path = HERE / "results" / f"{name}.json"
+    path = ROOT / "perf" / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**machine(), **more, "rows": rows}, indent=1) + "\n")
     print(f"written: {path}")

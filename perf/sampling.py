@@ -1,7 +1,7 @@
 """Our rollout against `generate`, and `generate` with a static cache: same prompts and lengths.
 
-    python perf/sampling.py             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
-    python perf/sampling.py --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
+    python -m perf.sampling             # tiny, 64 and 256 rows, prompts of 120 and 600 tokens
+    python -m perf.sampling --large     # a Qwen2 of 0.5B's shape, random weights; on a CPU 32 rows
 
 Eight samples per prompt at temperature 1.  No row ends before the limit, so the numbers exclude
 what refilling slots saves.  CPU seconds are measured with one thread, wall seconds with all.
@@ -15,10 +15,10 @@ import statistics
 import time
 from unittest.mock import patch
 
-import measure
 import torch
 
 import rollout
+from perf import measure
 from plumbing.loading import load_model
 from plumbing.padding import left_pad
 

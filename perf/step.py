@@ -1,8 +1,8 @@
 """One whole GRPO step, ours against TRL's GRPOTrainer: rollout, reward, update.
 
-    pip install trl                     # only for this benchmark
-    python perf/step.py                # prompt 200, completion 128
-    python perf/step.py --long         # prompt 800, completion 200
+    pip install trl                    # only for this benchmark
+    python -m perf.step                # prompt 200, completion 128
+    python -m perf.step --long         # prompt 800, completion 200
 
 Both get the same model (2.8 M parameters, random), 8 prompts x 8 samples, temperature 1, no KL,
 AdamW, and a reward that costs nothing.  Our step runs inside TRL's callback after each of its
@@ -20,13 +20,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import measure
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, TrainerCallback
 
 import grpo
 from config import Config
-from plumbing.loading import load_model
+from perf import measure
+from plumbing.loading import ROOT, load_model
 from plumbing.precision import sampling_model
 from rollout import SamplingParams, sample
 
@@ -139,7 +139,8 @@ class InTurns(TrainerCallback):
 def peak(who: str, width: int, new: int) -> float:
     """Return the MB that two steps add to a process that has loaded everything."""
     done = subprocess.run(
-        [sys.executable, __file__, "--peak", who, "--sizes", str(width), str(new)],
+        [sys.executable, "-m", "perf.step", "--peak", who, "--sizes", str(width), str(new)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""The memory of training, by formula; `perf/fits.py --check` compares it with measured peaks.
+"""The memory of training, by formula; `python -m perf.fits --check` compares it with peaks.
 
 Bytes per parameter while a player is trained and its device computes in bfloat16:
 

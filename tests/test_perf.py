@@ -5,23 +5,21 @@ import runpy
 import sys
 
 import pytest
-from conftest import ROOT
 
 
 @pytest.fixture
 def script(monkeypatch):
-    """Run a script of perf/ with arguments."""
-    monkeypatch.syspath_prepend(ROOT / "perf")
+    """Run a module of perf/ with arguments."""
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *arguments])
-        runpy.run_path(str(ROOT / "perf" / name), run_name="__main__")
+        runpy.run_module(f"perf.{name}", run_name="__main__")
 
     return run
 
 
 def test_the_benchmark_for_a_gpu_runs_on_a_cpu_at_toy_size(script, capsys):
-    script("gpu.py", "--shapes", "toy")
+    script("gpu", "--shapes", "toy")
     *_, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)
     assert found["limits"]["bytes"] > 1e6 and found["limits"]["operations"] > 1e6
@@ -38,7 +36,7 @@ def test_the_benchmark_for_a_gpu_runs_on_a_cpu_at_toy_size(script, capsys):
 
 
 def test_the_table_of_what_fits_has_a_cell_for_each_model_and_gpu(script, capsys):
-    script("fits.py")
+    script("fits")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         f"Qwen2.5-{size}B" for size in ("0.5", "1.5", "3", "7")
