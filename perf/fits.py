@@ -20,13 +20,11 @@ import torch
 import grpo
 from config import Config
 from perf import measure
-from perf.step import high_water
 from plumbing.loading import ROOT
 from plumbing.memory import GB, ROOM, Setup, Shape
 from rollout import Rollout, SamplingParams, sample
 
 ROWS = 256
-GROUP = Config.group
 GPUS = (16, 24, 48, 80)  # GB
 WAYS = [(16, False), (8, False), (4, False), (2, False), (8, True), (1, True)]  # fast to frugal
 LENGTH = 600  # tokens of a prompt of --check
@@ -50,8 +48,8 @@ def settings(m: Shape, memory: float, new: int, gpus: int) -> str:
     """Return the fastest options with which training fits, or "no"."""
     for length, beta, (micro, saving) in product((new, new // 2), (True, False), WAYS):
         setup = Setup(beta, saving, gpus=gpus)
-        tokens = setup.micro_batch_tokens(micro, GROUP, length)
-        sampling = setup.rollout(m, ROWS, ROWS // GROUP, length)
+        tokens = setup.micro_batch_tokens(micro, Config.group, length)
+        sampling = setup.rollout(m, ROWS, ROWS // Config.group, length)
         need = max(setup.update(m, tokens), sampling)
         if need > ROOM * memory * GB:
             continue
@@ -70,14 +68,14 @@ def hours(m: Shape, gpus: int) -> float:
     """Return the hours of the paper's setting: tokens sampled over the assumed speed."""
     with_probes = TASK + USABLE * ANSWER * 8
     iteration = 50 * 24 * with_probes + 10_000 * with_probes + 50 * 32 * ANSWER
-    speed = SPEED * gpus * 0.494e9 / m.parameters
+    speed = SPEED * gpus * MODELS["Qwen2.5-0.5B"].parameters / m.parameters
     return 3 * iteration / speed / 3600
 
 
 def measured(what: str) -> dict:
     """Return the computed and the measured peak of an update or rollout of a small model."""
     torch.set_num_threads(1)
-    before = high_water()
+    before = measure.high_water()
     model = measure.qwen("check", 8192)
     m = Shape(sum(p.numel() for p in model.parameters()), 512, 2048, 8, 128, 8192)
     cfg = Config(beta=0.0, micro_batch=8)
@@ -101,7 +99,7 @@ def measured(what: str) -> dict:
         rollouts = [Rollout([1, 2], row, True) for row in ids]
         grpo.step(model, optimizer, rollouts, torch.linspace(-1, 1, 8).view(1, 8), cfg)
         computed = setup.update(m, 8 * 512)
-    return {"computed": computed / GB, "measured": (high_water() - before) * 2**20 / GB}
+    return {"computed": computed / GB, "measured": (measure.high_water() - before) * 2**20 / GB}
 
 
 def check() -> None:

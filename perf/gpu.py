@@ -29,7 +29,8 @@ from transformers import Qwen2ForCausalLM
 import grpo
 from config import Config
 from perf import measure
-from perf.step import GROUP, InTurns, our_step, problem, trl_trainer
+from perf.measure import GROUP
+from perf.step import InTurns, our_step, problem, trl_trainer
 from plumbing.cuda_graph import WORKSPACES
 from plumbing.memory import GB
 from plumbing.padding import left_pad

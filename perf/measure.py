@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import transformers
@@ -15,6 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from plumbing.loading import ROOT, processor
 from plumbing.report import commit
 
+GROUP = 8  # completions per prompt
 NEVER = [10**6]  # an end id that no model has, so every completion reaches the limit
 SHAPES = {  # name -> hidden size, MLP, layers, heads, key/value heads
     "toy": (32, 64, 2, 4, 2),
@@ -82,6 +84,14 @@ def in_turns(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[
     return medians
 
 
+def high_water() -> float:
+    """Return the peak of resident memory of this process since it was last reset, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 def machine() -> dict:
     """Return what this was measured on."""
     return {
@@ -115,10 +125,10 @@ def shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def report(name: str, rows: list[dict], **more) -> None:
+def report(name: str, rows: list[dict]) -> None:
     """Print the rows as a table and write them to perf/results/NAME.json."""
     print(table(rows))
     path = ROOT / "perf" / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**machine(), **more, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({**machine(), "rows": rows}, indent=1) + "\n")
     print(f"written: {path}")

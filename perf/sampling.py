@@ -19,10 +19,9 @@ import torch
 
 import rollout
 from perf import measure
+from perf.measure import GROUP
 from plumbing.loading import load_model
 from plumbing.padding import left_pad
-
-GROUP = 8
 
 
 def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:

@@ -14,12 +14,12 @@ from unittest.mock import patch
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from perf.measure import GROUP
 from plumbing.cuda_graph import Workspaces
 from plumbing.slots import EXACT, RULES
 from rollout import SamplingParams, sample
 
 ANSWERS = 2000
-GROUP = 8
 LONGEST = 400
 VOCABULARY = 8
 END = VOCABULARY - 1

@@ -26,12 +26,12 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, TrainerCallb
 import grpo
 from config import Config
 from perf import measure
+from perf.measure import GROUP
 from plumbing.loading import ROOT, load_model
 from plumbing.precision import sampling_model
 from rollout import SamplingParams, sample
 
 PROMPTS = 8
-GROUP = 8
 
 
 def problem(
@@ -154,22 +154,14 @@ def measure_peak(who: str, width: int, new: int) -> None:
     trainer = trl_trainer(model, tokenizer, prompts, new, 2, InTurns(None))
     ours = our_step(model, tokenizer, prompts, new)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak that Linux keeps
-    before = high_water()
+    before = measure.high_water()
     if who == "TRL":
         trainer.train()
     else:
         model.eval()
         ours()
         ours()
-    print(json.dumps(high_water() - before))
-
-
-def high_water() -> float:
-    """Return the peak of resident memory of this process since it was last reset, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no VmHWM")
+    print(json.dumps(measure.high_water() - before))
 
 
 def main() -> None:
