@@ -76,24 +76,27 @@ class Workspaces:
         """Return the model's workspace, emptied, or a new one if the batch does not fit."""
         if not self.captures_on(model.device):
             return Workspace(model, size, new_tokens)
-        kept = self.kept.pop(model, None)
-        if kept is not None and not kept.serves(model, new_tokens):
-            kept = None
-        room = size
-        if kept is not None:
-            room = kept.cache.room.larger(size)  # never smaller, as sizes may alternate
-        if kept is None or room != kept.cache.room:
-            kept = None  # frees its memory first
+        kept = self._usable(model, new_tokens)
+        room = kept.cache.room.larger(size) if kept else size  # never smaller: sizes may alternate
+        if kept is None or kept.cache.room != room:
+            del kept  # frees its memory first
             kept = Workspace(model, room, new_tokens)
         self.kept[model] = kept
         kept.cache.reset(size)
         return kept
 
+    def _usable(self, model: PreTrainedModel, new_tokens: int) -> Workspace | None:
+        """Take out the model's workspace; return it if batches may still use it, else None."""
+        kept = self.kept.pop(model, None)
+        return kept if kept is not None and kept.serves(model, new_tokens) else None
+
     def captures_on(self, device: torch.device) -> bool:
         """Return whether steps are captured on this device."""
         return self.record is not None and device.type in self.devices
 
-    def run(self, workspace: Workspace, step: Step, token, position) -> torch.Tensor:
+    def run(
+        self, workspace: Workspace, step: Step, token: torch.Tensor, position: torch.Tensor
+    ) -> torch.Tensor:
         """Decode one token per slot: token and position (S,) -> logits (S, V)."""
         slots = len(token)
         inputs = (workspace.token[:slots], workspace.position[:slots])

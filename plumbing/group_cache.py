@@ -158,7 +158,9 @@ class GroupCache:
         if len(self.seen) < layers:
             raise UnusableModel(UNSUPPORTED)
 
-    def prefill(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
+    def prefill(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+    ) -> torch.Tensor:
         """Store prompts and attend within them.  q (B, H, P, D), k and v (B, K, P, D)."""
         if layer not in self.prompts:
             self._allocate(layer, k)
@@ -187,7 +189,7 @@ class GroupCache:
         self.place_of_slot[: len(lane_of)] = lane_of[:, :1]
         self.lane_of_slot[: len(lane_of)] = lane_of[:, 1:]
 
-    def clear(self, slots: list[int]) -> None:
+    def clear(self, slots: torch.Tensor) -> None:
         """Forget the tokens of completions that were in these slots."""
         self.own_bias[slots] = -torch.inf
 
@@ -197,7 +199,9 @@ class GroupCache:
         self.own_bias[: len(newest)].scatter_(1, newest[:, None], 0.0)
         self.newest[: len(newest)] = newest
 
-    def decode(self, layer: int, q, k, v, scale: float) -> torch.Tensor:
+    def decode(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+    ) -> torch.Tensor:
         """Store one token per slot; attend to it and to all before it.
 
         q (S, H, 1, D), k and v (S, K, 1, D) -> (S, 1, H, D).
@@ -210,6 +214,16 @@ class GroupCache:
         self, layer: int, query: torch.Tensor, key_value: torch.Tensor, scale: float
     ) -> torch.Tensor:
         """Do what `decode` does: query (S, K, h, D), key_value (S, 2 K, D) -> (S, K, h, D)."""
+        own, own_lse = self._own(layer, query, key_value, scale)
+        shared, shared_lse = self._shared(layer, query, scale)
+        share = torch.sigmoid(own_lse - shared_lse)  # of the denominator, (S, K, h)
+        # The result is laid out like `shared`: CUDA's kernel lays out `own` by query, then head.
+        return torch.lerp(shared, own, share[..., None].to(own.dtype))
+
+    def _own(
+        self, layer: int, query: torch.Tensor, key_value: torch.Tensor, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store one token per slot; attend to those of the completions: (S, K, h, D), (S, K, h)."""
         size, K = self.size, query.shape[1]
         slot = self.every[: size.slots, None]  # (S, 1)
         both = self.every[None, : 2 * K]  # (1, 2 K)
@@ -218,21 +232,24 @@ class GroupCache:
 
         used = self.own[layer][: size.slots, :, : size.own_width]
         bias = self.own_bias[: size.slots, : size.own_width]
-        own, own_lse = softmax_attention(query, used[:, :K], used[:, K:], bias, scale)
+        return softmax_attention(query, used[:, :K], used[:, K:], bias, scale)
 
+    def _shared(
+        self, layer: int, query: torch.Tensor, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend to the prompts, place by place: (S, K, h, D), (S, K, h)."""
+        size, K = self.size, query.shape[1]
         keys, values = (x[: size.places, :, : size.prompt_width] for x in self.prompts[layer])
         bias = self.prompt_bias[: size.places, : size.prompt_width]
         lanes = self.slot_of_lane[: size.places * size.lanes].view(-1, 1, size.lanes)  # (M, 1, W)
         head = self.every[:K, None]  # (K, 1)
         by_place = query[lanes, head].flatten(2, 3)  # (M, K, W * h, D)
-        shared, shared_lse = softmax_attention(by_place, keys, values, bias, scale)
+        out, lse = softmax_attention(by_place, keys, values, bias, scale)
+
         place, lane = self.place_of_slot[: size.slots], self.lane_of_slot[: size.slots]  # (S, 1)
         where = (place, head[:, 0], lane)
-        shared = shared.unflatten(2, (size.lanes, -1))[where]  # (S, K, h, D)
-        shared_lse = shared_lse.unflatten(2, (size.lanes, -1))[where]  # (S, K, h)
-        share = torch.sigmoid(own_lse - shared_lse)  # of the denominator, (S, K, h)
-        # The result is laid out like `shared`: CUDA's kernel lays out `own` by query, then head.
-        return torch.lerp(shared, own, share[..., None].to(own.dtype))
+        out = out.unflatten(2, (size.lanes, -1))[where]
+        return out, lse.unflatten(2, (size.lanes, -1))[where]
 
     def compact(self, slots: list[int], places: list[int]) -> None:
         """Move these slots and places to the front.  In place: addresses stay as they are."""
