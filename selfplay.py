@@ -64,7 +64,7 @@ def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
     """Train one player by GRPO from a checkpoint; return the path of the new one."""
     if batches.steps == 0:  # this player stays frozen
         return start
-    out = run.checkpoint(k, batches.role)
+    out = run.path(k, batches.role)
     if not out.exists():
         run.begin(k, batches.role)
         batches.open()

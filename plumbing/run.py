@@ -71,12 +71,8 @@ class Run:
     # -- files ---------------------------------------------------------------------------------
 
     def path(self, k: int, name: str) -> Path:
-        """Return the path of a file of iteration k."""
+        """Return the path of a file, or of a player's folder, of iteration k."""
         return self.folder / f"iter{k}" / name
-
-    def checkpoint(self, k: int, role: str) -> Path:
-        """Return the folder of the player that iteration k trains."""
-        return self.path(k, role)
 
     def load(self, name: str, frozen: bool = True) -> Player:
         """Load a player from a checkpoint's path or a model's name."""

@@ -454,7 +454,7 @@ def rates_of_a_phase(monkeypatch, tmp_path, name):
         model=None, prepare_training=lambda cfg: (weights, None), save=lambda out: None
     )
     run = SimpleNamespace(
-        checkpoint=lambda k, role: tmp_path / "never",
+        path=lambda k, role: tmp_path / "never",
         begin=lambda *_: None,
         load=lambda *_, **__: player,
         steps=lambda count, *_: range(count),
