@@ -46,7 +46,7 @@ def recent_means(lines: list[dict]) -> dict[str, float]:
     result = {}
     for name, value in lines[-1].items():
         if isinstance(value, int | float):
-            values = [line.get(name, math.nan) for line in last]
-            known = [value for value in values if not math.isnan(value)]
+            numbers = [line.get(name, math.nan) for line in last]
+            known = [number for number in numbers if not math.isnan(number)]
             result[name] = sum(known) / len(known) if known else math.nan
     return result

@@ -146,7 +146,9 @@ def measure(read: Callable[[str], None], text: str, n: int) -> float:
 
 def main() -> None:
     """Run the fuzzer; see the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
