@@ -108,7 +108,7 @@ class Config:
 TINY = dict(
     spec="gate",
     lr=2e-4,
-    schedule="constant",
+    schedule="harmonic",
     beta=0.0,
     max_new_tokens=320,
     answer_tokens=320,
