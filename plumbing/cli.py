@@ -32,7 +32,7 @@ LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature"
 MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
 MANY = 10**9  # upper bound of every other option
 AGAIN = "All files on disk are intact; the same command continues from the last checkpoint."
-MAY_CHANGE = {"save_every", "run"}  # settings that may change without --set-changed
+MAY_CHANGE = {"iterations", "save_every", "run"}  # settings that may change without --set-changed
 AFTER_SAMPLING = {"p_min", "p_max", "select", "heldout", "eval_tasks"}  # candidates stay valid
 
 

@@ -294,6 +294,14 @@ def test_set_changed_forgets_what_the_old_settings_have_made(monkeypatch, tmp_pa
     assert (folder / "texts.part.jsonl").exists() == kept
 
 
+def test_more_iterations_continue_a_run(monkeypatch, tmp_path):
+    assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), "--smoke") == 3
+    (tmp_path / "runs/smoke/iter1/solver.steps").mkdir(parents=True)
+    more = ("--smoke", "--iterations", "2")
+    assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), *more) == 3
+    assert (tmp_path / "runs/smoke/iter1/solver.steps").exists()
+
+
 def test_a_damaged_configuration_is_named(tmp_path, run_here):
     (tmp_path / "runs/smoke/iter0").mkdir(parents=True)
     for text in ("{", "3"):
