@@ -33,7 +33,7 @@ def constant(default: Any, help: str, paper: str = "") -> Any:
 
 @dataclass
 class Config:
-    """What decides a run.  The defaults are for a real model; TINY and SMOKE are below."""
+    """What determines a run.  The defaults are for a real model; TINY and SMOKE are below."""
 
     model: str = option("tiny", RUN, "folder or hub name of the base model", "Qwen2.5, Sec. 4")
     run: str = option("", RUN, "name of the folder under runs/; default: the model's name")

@@ -268,7 +268,7 @@ def make_optimizer(weights: list[torch.nn.Parameter], cfg: Config) -> torch.opti
 def learning_rate(cfg: Config, step: int, steps: int, iteration: int = 1) -> float:
     """Return the learning rate of a step, counted from 0, in an iteration, counted from 1.
 
-    Within a phase it is constant or falls linearly towards 0.  "harmonic" is constant within a
+    Within a phase it is constant or falls linearly towards 0.  With "harmonic" it is constant in a
     phase and divided by the iteration's number.
 
     >>> [learning_rate(Config(lr=1.0), step, steps=4) for step in range(4)]

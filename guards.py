@@ -30,7 +30,7 @@ COPIES = (
     "copies the example's values",
     "copies the example's question",
 )
-COPIED = 0.2  # a question is a copy if it shares more than this of the word 4-grams
+COPIED = 0.2  # a copy shares more than this part of the shorter question's word 4-grams
 ALIKE = 0.5  # Jaccard similarity of word bigrams at which two questions become near-duplicates
 BARE = 0.5  # factor of r_valid if no call has an argument
 MIN_LETTERS = 4  # shorter texts may be in an example by chance

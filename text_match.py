@@ -109,7 +109,7 @@ def spellings(value: Any) -> list[str]:
     except ValueError:
         return [text]
     short = f"{number:.15g}"
-    if float(short) != number:  # more digits than a double keeps, as in the number of a card
+    if float(short) != number:  # more digits than a double keeps, as in a card number
         return [text]
     return [text, short]
 
@@ -155,8 +155,8 @@ def fold(text: str) -> str:
     >>> fold("Ｃafé ٣ ½")
     'café 3 1⁄2'
     """
-    text = SUPERSCRIPT.sub(r"^\1", text[:MAX_QUESTION])  # NFKC would make 103 of 10³
-    text = FRACTION.sub(" ", text)  # and 11⁄2 of 1½
+    text = SUPERSCRIPT.sub(r"^\1", text[:MAX_QUESTION])  # NFKC would turn 10³ into 103
+    text = FRACTION.sub(" ", text)  # and 1½ into 11⁄2
     text = THIN.sub("", text)
     text = normalize("NFKC", text)[:MAX_QUESTION]
     text = text.casefold().translate(ALIKE)

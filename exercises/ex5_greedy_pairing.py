@@ -1,7 +1,7 @@
 """Exercise 5: the Solver's accuracy, by greedy pairing.
 
 The paper (Sec. 3.4) pays the Solver r_acc, even for an answer that is only nearly right.  Each gold
-call, in its order, takes its best unused prediction: the one with the highest `pair_score`,
+call, in order, takes its best unused prediction: the one with the highest `pair_score`,
 
     .2 if the names are equal + .3 F1 of the argument names + .5 share of equal values
 

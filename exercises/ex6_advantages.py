@@ -20,7 +20,7 @@ first has advantage 1 / .8166 = 1.2246.
     tensor([[ 1.2246,  0.0000,  0.0000, -1.2246]])
 
 Hint: compute in float64, `rewards.double()`, and return `.float()`.  In float32 the mean of eight
-times 1.9 is not 1.9, and the tiny difference is divided by hardly more than 1e-4.
+rewards of 1.9 is not 1.9, and the tiny difference is divided by hardly more than 1e-4.
 
     python -m exercises.ex6_advantages
 """

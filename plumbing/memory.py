@@ -34,7 +34,7 @@ ROOM = 0.95  # the share of the memory that fragmentation leaves usable
 
 @dataclass
 class Shape:
-    """What decides the memory of a model."""
+    """What determines the memory of a model."""
 
     parameters: float
     width: int

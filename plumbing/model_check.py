@@ -61,13 +61,13 @@ def require(
     family = model.config.model_type
     if before == 0 and differs(model, text, FEW, score, padded):
         raise UnusableModel(
-            f"{what}: a {family} model computes other probabilities for a row in a batch than for "
-            f"the row alone: {advice}."
+            f"{what}: a {family} model computes different probabilities for a row in a batch and "
+            f"for the row alone: {advice}."
         )
     for length in lengths_to_check(model, before, longest):
         if differs(model, text, length, score, padded):
             raise UnusableModel(
-                f"{what}: this {family} model computes other probabilities in a batch than alone "
+                f"{what}: a batch changes the probabilities that this {family} model computes "
                 f"when a row has {length} tokens (its attention or its rotary factors depend on "
                 f"the length): lower --max-new-tokens, or {advice}."
             )
@@ -104,7 +104,7 @@ def _settings(config: dict) -> Iterator[tuple[str, object]]:
 def differs(
     model: PreTrainedModel, text: list[int], length: int, score: Score, padded: bool = True
 ) -> bool:
-    """Return whether a row of `length` ids has other log-probabilities in a batch than alone."""
+    """Return whether a batch changes the log-probabilities of a row of `length` ids."""
     widths = [length - NEW, SHORT] if padded else [length - NEW]
     repeated = text * math.ceil(length / len(text))
     prompts = [repeated[:width] for width in widths]

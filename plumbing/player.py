@@ -96,7 +96,7 @@ class Player:
         self.rows = rows
         self.positions = learned_positions(self.model)
         self.eos_ids = self.find_eos_ids(name)
-        # No other setting is kept: a penalty would sample from another policy than is trained.
+        # No other setting is kept: a penalty would sample from a policy other than the trained one.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos_ids)
         if frozen:  # a model that is not trained needs no float32 weights
             precision.cast_weights(self.model, precision.dtype_for(self.model))

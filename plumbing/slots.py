@@ -25,7 +25,7 @@ from plumbing.group_cache import Size
 CPU_SLOTS = 64
 MOST_SLOTS = 1024
 PREFILL_TOKENS = 2**16  # prompt tokens in one forward pass
-WAVES = 4  # places / prompts that fill the slots once; a slow prompt keeps its place for long
+WAVES = 4  # places / prompts that fill the slots once; a slow prompt keeps its place a long time
 SHARE_OF_FREE_MEMORY = 0.5  # the rest is for the update and for what a forward pass needs
 LOGIT_BYTES = 12  # per id of the vocabulary and slot: logits, and their weights in float32
 

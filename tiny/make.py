@@ -361,7 +361,7 @@ def write(rng: random.Random, noise: float, habit: float) -> Exchange:
 
 # ------------------------------------------------------------------------------ the tokenizer
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE; words may hold the space before them, capitals and digits never."""
+    """Return a byte-level BPE; only lower-case words may include the space before them."""
     pattern = Regex(r"[ _]?[a-z]+|[A-Z][a-z]?|[0-9]{1,2}|\s|[^A-Za-z0-9\s]")
     split = pre_tokenizers.Split(pattern, "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
