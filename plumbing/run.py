@@ -40,6 +40,8 @@ from plumbing.runfolder import (
 )
 
 BAD_STEPS = 5  # steps in a row without a finite gradient that stop the run
+QUICK = 1.0  # seconds: a checkpoint that takes no longer is never put off
+PATIENCE = 20  # a slow one is, until this many times its seconds have passed since the last
 
 
 class Run:
@@ -67,6 +69,8 @@ class Run:
         self.bar: tqdm | None = None
         self.shown: tuple[str, ...] = ()  # numbers beside the bar
         self.stopping = False
+        self.last_save = 0.0  # when it ended
+        self.save_seconds = 0.0  # how long it took
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -127,8 +131,8 @@ class Run:
             yield step
             bad = bad + 1 if self.lines[-1]["skipped"] else 0
             stop = self.stopping or bad == BAD_STEPS
-            if stop or (step + 1) % self.cfg.save_every == 0:
-                save_step(saved, step + 1, model, optimizer)
+            if stop or self._save_is_due(step):
+                self._save(saved, step + 1, model, optimizer)
             if bad == BAD_STEPS:
                 raise NothingToLearn(
                     f"{self.phase}: {bad} steps in a row had no finite gradient. Lower --lr and "
@@ -219,6 +223,26 @@ class Run:
         self.stopping = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("\nstopping at the next safe point; Ctrl-C again stops at once", file=sys.stderr)
+
+    def _save_is_due(self, step: int) -> bool:
+        """Return whether to save after this step: every few steps, but large models less often.
+
+        So saving takes at most about a twentieth of the time.  The first process decides for all.
+        """
+        if (step + 1) % self.cfg.save_every:
+            return False
+        passed = time.monotonic() - self.last_save
+        due = self.save_seconds <= QUICK or passed >= PATIENCE * self.save_seconds
+        return distributed.gather([due])[0]
+
+    def _save(
+        self, folder: Path, steps: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Save the state after this many steps, and remember how long that took."""
+        began = time.monotonic()
+        save_step(folder, steps, model, optimizer)
+        self.last_save = time.monotonic()
+        self.save_seconds = self.last_save - began
 
     def _saved(self) -> Path:
         return self.path(self.where["iteration"], f"{self.where['phase']}.steps")

@@ -208,6 +208,24 @@ def test_ctrl_c_stops_at_the_next_safe_point(tmp_path, run_here, monkeypatch, fo
     assert not (tmp_path / "runs/smoke/iter0").exists()
 
 
+@pytest.mark.parametrize("seconds, wanted", [(0.5, [10, 20, 30, 40]), (4.0, [10, 30])])
+def test_a_slow_checkpoint_is_put_off(monkeypatch, tmp_path, seconds, wanted):
+    now, saved = [100.0], []
+
+    def save(folder, steps, *_):
+        now[0] += seconds
+        saved.append(steps)
+
+    monkeypatch.setattr(run_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(run_module, "save_step", save)
+    run = Run(Config(save_every=10), tmp_path)
+    for step in range(40):
+        now[0] += 4.0
+        if run._save_is_due(step):
+            run._save(tmp_path, step + 1, None, None)
+    assert saved == wanted
+
+
 def test_ctrl_c_in_a_training_saves_the_step(smoke, tmp_path, run_here, monkeypatch):
     folder = shutil.copytree(smoke[0] / "runs", tmp_path / "runs") / "smoke"
     shutil.rmtree(folder / "iter1/solver")
