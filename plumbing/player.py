@@ -120,6 +120,12 @@ class Player:
         """Return the ids of a text that already has its special tokens."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        """Do what `encode` does for many texts at once, which is faster on many cores."""
+        if not texts:
+            return []
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+
     def ids(self, chat: Chat) -> list[int]:
         """Return a chat as ids, up to where the assistant begins to write."""
         return self.encode(self.chat.prompt(chat))
@@ -143,7 +149,7 @@ class Player:
         seed: int = 0,
     ) -> list[Rollout]:
         """Return `group` completions per chat, prompt-major.  The processes share the prompts."""
-        prompts = [self.ids(chat) for chat in chats]
+        prompts = self.encode_all([self.chat.prompt(chat) for chat in chats])
         self.check_positions(prompts, max_new_tokens)
         uniforms = draw_uniforms((len(prompts), group, max_new_tokens), seed, self.model.device)
         mine = self.sampler(

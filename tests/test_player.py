@@ -67,6 +67,13 @@ def test_an_apple_gpu_is_served_on_request(monkeypatch):
     assert torch.allclose(wide.float(), narrow) and narrow.max() < 1
 
 
+def test_many_texts_have_the_ids_that_each_has_alone():
+    tiny = player.Player("tiny")
+    texts = ["Hello", tiny.chat.prompt([{"role": "user", "content": "a longer one"}]), ""]
+    assert tiny.encode_all(texts) == [tiny.encode(text) for text in texts]
+    assert tiny.encode_all([]) == []
+
+
 def test_the_processes_of_torchrun_share_no_gpu(monkeypatch):
     gpus_are(monkeypatch, 2)
     monkeypatch.setattr(distributed, "size", 2)
