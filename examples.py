@@ -53,6 +53,7 @@ class Example:
     calls: list[Call]
 
 
+@lru_cache(maxsize=2**16)  # the prompt, the check and the log of a spec draw the same examples
 def draw(
     seed: int,
     menu_size: int,
@@ -62,7 +63,8 @@ def draw(
 ) -> Example:
     """Draw an example of this size; the seed decides domain, request and order of the menu.
 
-    With `leaves_out` the calls leave out at least one optional argument.
+    With `leaves_out` the calls leave out at least one optional argument.  Do not change the result:
+    it is shared.
     """
     rng = random.Random(f"example/{seed}")
     bank = read_bank()
