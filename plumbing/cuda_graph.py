@@ -3,7 +3,7 @@
 A decode step launches hundreds of small kernels; a CUDA graph launches them all at once, but reads
 and writes fixed addresses.  So a `Workspace` (cache, inputs, one graph per shape) outlives its
 batch: later batches of the same model replay the graphs that are there.  It is replaced when a
-batch does not fit or has another limit of new tokens, or when the model's weights have moved.  It
+batch does not fit or has another limit on new tokens, or when the model's weights have moved.  It
 is dropped when `release` is called or the model is freed.
 
 On a CPU nothing is captured and nothing is kept.  `WORKSPACES.captures` counts the captures.
