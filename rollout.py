@@ -39,13 +39,12 @@ from plumbing.cuda_graph import WORKSPACES, Workspaces
 from plumbing.decode import fused_step
 from plumbing.group_cache import UNSUPPORTED, Size
 from plumbing.inverse_cdf import choose
-from plumbing.padding import left_pad
+from plumbing.padding import left_pad, round_up
 from plumbing.slots import (
     PREFILL_TOKENS,
     Ledger,
     fewer,
     number_of_slots,
-    round_up,
     rule_of,
     size_in_use,
 )

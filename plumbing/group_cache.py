@@ -25,6 +25,7 @@ from transformers import AttentionInterface
 
 from errors import UnusableModel
 from plumbing.attention import causal
+from plumbing.padding import round_up
 
 MOST_HEADS = 512  # upper bound of 2 K, the heads of keys and values in a layer
 ALIGNED = 8  # CUDA's kernel takes head sizes and widths of a bias that are multiples of this
@@ -123,7 +124,7 @@ class GroupCache:
         # Added to scores: 0 where a token is, -inf where none is (yet).
         like = {"device": device, "dtype": dtype}
         self.prompt_bias = torch.zeros(size.places, size.prompt_width, **like)
-        columns = -(-new_tokens // ALIGNED) * ALIGNED
+        columns = round_up(new_tokens, ALIGNED)
         self.own_bias = torch.full((size.slots, columns), -torch.inf, **like)
         self.order: torch.Tensor | None = None  # of the numbers of a key, if not the model's
         self.filling: torch.Tensor | None = None  # places of the prompts in a prefill

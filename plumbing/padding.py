@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 
+def round_up(width: int, block: int) -> int:
+    """Return the next multiple of `block`.
+
+    >>> round_up(5, 4)
+    8
+    """
+    return -(-width // block) * block
+
+
 def left_pad(prompts: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Pad on the left.  Return ids, mask (True: a real token) and positions, all (N, P)."""
     width = max(map(len, prompts))

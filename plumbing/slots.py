@@ -71,15 +71,6 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def round_up(width: int, block: int) -> int:
-    """Return the next multiple of `block`.
-
-    >>> round_up(5, 4)
-    8
-    """
-    return -(-width // block) * block
-
-
 def rule_of(device: torch.device) -> Rule:
     """Return the rule for this device."""
     return RULES.get(device.type, EXACT)
