@@ -8,6 +8,7 @@ Each field carries its meaning, the paper's value and its source, and the headin
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 RUN = "what to run"
@@ -40,11 +41,15 @@ class Config:
     seed: int = option(0, RUN, "seed of everything random")
     iterations: int = option(3, RUN, "iterations of self-play", "3, Sec. 4")
     heldout: str = option("", RUN, "file or folder of held-out tasks; default: what is prepared")
+    tools: str = option("", RUN, "JSON file of your own tools, from which menus are drawn")
 
     generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
     generator_batch: int = option(16, GENERATOR, "specs per step", "24 / G, Table 4")
     spec: str = option(
         "graded", GENERATOR, "how to treat a task that misses its spec", "", "graded gate free"
+    )
+    domains: str = option(
+        "", GENERATOR, "names with commas between, or a file with one a line", "32, Sec. 3.2"
     )
     guards: str = option("on", GENERATOR, "on: refuse known reward hacks", "", "on off")
     generator_prompt: str = option("bank", GENERATOR, "prompt: bank, placeholders, or a file")
@@ -53,7 +58,6 @@ class Config:
         10_000, CURATION, "tasks that the Generator proposes", "10,000, Sec. 4"
     )
     candidate_temperature: float = option(0.7, CURATION, "temperature of the proposals")
-    select: int = option(2000, CURATION, "maximum number of tasks to keep", "2,000, Sec. 4")
     p_min: float = option(0.125, CURATION, "lowest pass rate of a task that is kept")
     p_max: float = option(1.0, CURATION, "highest pass rate of a task that is kept")
 
@@ -69,7 +73,6 @@ class Config:
         "linear", GRPO, "how the learning rate changes", "", "linear harmonic constant"
     )
     beta: float = option(0.01, GRPO, "weight of the KL; 0: no reference model", "0.01, Table 4")
-    temperature: float = option(1.0, GRPO, "sampling temperature in training", "1.0, Table 4")
     max_new_tokens: int = option(1024, GRPO, "maximum new tokens of a task", "4,096, Table 4")
 
     device: str = option("", MACHINE, "cpu, cuda, cuda:N or mps; default: cuda, else cpu")
@@ -94,6 +97,8 @@ class Config:
     loss: str = constant("grpo", "how token losses are averaged: grpo, dr_grpo or dapo", "grpo")
     weight_decay: float = constant(0.01, "weight decay of AdamW", "0.01, Table 4")
     max_grad_norm: float = constant(1.0, "the gradient's norm is clipped to this")
+    temperature: float = constant(1.0, "sampling temperature in training", "1.0, Table 4")
+    select: int = constant(2000, "maximum number of tasks to keep", "2,000, Sec. 4")
     num_probes: int = constant(8, "Solver answers per task, K", "8, Sec. 3.2.1")
     probe_temperature: float = constant(0.7, "temperature of the K answers", "0.7, Sec. 3.2.1")
     p_large_menu: float = constant(
@@ -125,6 +130,12 @@ TINY = dict(
     select=240,
     eval_tasks=480,
     heldout="tiny",
+)
+
+# The same with --tools: the words that it knows, and its own tasks held out.
+TINY_TOOLS = dict(
+    heldout="",
+    generator_prompt=str(Path(__file__).resolve().parent / "tiny" / "tools_prompt.txt"),
 )
 
 # `--smoke`: every phase once, with minimal counts.

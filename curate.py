@@ -19,6 +19,8 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   6. Within a bucket and a domain, the tasks with more calls and arguments go first: a Generator
      writes few of them, and a Solver that sees too few forgets how to answer them.
   7. The Solver is trained on the selection in its order, from easy to hard.
+  8. With --tools the menu is given: a task is not judged by it, calls must fit their schemas, and
+     quotas are shared among the tools of the first call instead of the domains.
 
 Each step writes its reason into the candidates that it drops, so every candidate ends with exactly
 one reason, or is selected (None).  A line of candidates.jsonl:
@@ -37,6 +39,7 @@ import guards
 from ast_match import Call, exact_match
 from config import Config
 from generator import Draft, Spec, Task
+from plumbing import toolset
 from rewards import BAND_HIGH, BAND_LOW
 from text_match import grounded
 
@@ -56,6 +59,11 @@ class Candidate:
     p: float | None = None  # share of the Solver's K answers that equal the gold answer
     sem: float = 0.0  # r_sem, in the Generator's training
 
+    @property
+    def share(self) -> str:
+        """Return what shares the quotas of the selection: the domain, or with --tools the tool."""
+        return self.task.calls[0].name if self.spec.menu else self.spec.domain
+
     def to_json(self) -> dict:
         """Return the candidate as one line of candidates.jsonl."""
         task = self.task.to_json() if self.task else {}
@@ -70,9 +78,11 @@ def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
 
 def structural_reason(task: Task, spec: Spec, cfg: Config) -> str | None:
     """Return the first flaw of a readable task, or None."""
-    reason = _size_flaw(task, spec, cfg.spec) or _menu_flaw(task)
+    reason = _size_flaw(task, spec, cfg.spec)
+    if not spec.menu:  # a given menu is as it is
+        reason = reason or _menu_flaw(task)
     for call in task.calls:
-        reason = reason or _call_flaw(call, task)
+        reason = reason or _call_flaw(call, task, spec)
     if reason is None and cfg.guards == "on":
         reason = guards.flaw(task, *generator.examples_of(spec))
     return reason
@@ -83,8 +93,9 @@ def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
         return None
     sizes = MENU_SIZES
     counts = CALL_COUNTS
-    if rule == "gate":
+    if rule == "gate" or spec.menu:
         sizes = [spec.menu_size]
+    if rule == "gate":
         counts = [spec.calls]
     if len(task.tools) not in sizes:
         return "menu size not allowed"
@@ -103,7 +114,7 @@ def _menu_flaw(task: Task) -> str | None:
     return None
 
 
-def _call_flaw(call: Call, task: Task) -> str | None:
+def _call_flaw(call: Call, task: Task, spec: Spec) -> str | None:
     menu = {tool.name: tool for tool in task.tools}
     tool = menu.get(call.name)
     given = call.arguments.keys()
@@ -117,11 +128,12 @@ def _call_flaw(call: Call, task: Task) -> str | None:
     if not given <= tool.parameters.keys():
         return "argument not in the schema"
     values = call.arguments.values()
-    if any(isinstance(value, (list, dict)) for value in values):
+    misfit = toolset.call_misfit(call, tool) if spec.menu else None
+    if not spec.menu and any(isinstance(value, (list, dict)) for value in values):
         return "argument is not flat"
-    if not all(grounded(value, task.question) for value in values):
-        return "value not in the question"
-    return None
+    if not all(grounded(value, task.question) for value in toolset.leaves(call.arguments)):
+        misfit = misfit or "value not in the question"
+    return misfit
 
 
 def obedience(task: Task, spec: Spec, cfg: Config) -> float:
@@ -137,12 +149,12 @@ def obedience(task: Task, spec: Spec, cfg: Config) -> float:
     return met * min(counts) / max(counts)
 
 
-def signature(task: Task) -> str:
+def signature(task: Task, given: bool = False) -> str:
     """Return the key that duplicates share: question, names of tools, calls and arguments.
 
-    Case, digits, quotes and the number of spaces do not count.
+    Case, digits, quotes and the number of spaces do not count, nor does a given menu.
     """
-    menu = sorted(tool.name for tool in task.tools)
+    menu = [] if given else sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)
     text = json.dumps([task.question, menu, calls], ensure_ascii=False)
     text = re.sub(r"\d+", "0", text.lower())
@@ -163,10 +175,11 @@ def check(candidates: list[Candidate], cfg: Config) -> list[Candidate]:
     seen = set()
     usable = []
     for c in sorted(refuse_flawed(candidates, cfg), key=lambda c: c.id):
-        if signature(c.task) in seen:
+        key = signature(c.task, bool(cfg.tools))
+        if key in seen:
             c.reason = "duplicate"  # Sec. 3.3
         else:
-            seen.add(signature(c.task))
+            seen.add(key)
             usable.append(c)
     return usable
 
@@ -239,11 +252,11 @@ def select(candidates: list[Candidate], size: int) -> list[Candidate]:
     quota = quotas(Counter(bucket(c.p) for c in candidates), size)
     for name in MIX:
         members = [c for c in in_order if bucket(c.p) == name]
-        domains = Counter(c.spec.domain for c in members)  # the first get the remainder
-        left = split_quota(quota[name], domains)
+        shares = Counter(c.share for c in members)  # the first get the remainder
+        left = split_quota(quota[name], shares)
         for c in members:
-            if left[c.spec.domain] > 0:
-                left[c.spec.domain] -= 1
+            if left[c.share] > 0:
+                left[c.share] -= 1
                 kept.append(c)
             else:
                 c.reason = "over quota"

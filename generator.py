@@ -9,6 +9,8 @@ Our decisions:
   3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
      request leaves out.
   4. Of two tools with the same name, the later one counts, as in the released code.
+  5. With `--tools` a spec draws its menu from one's own tools.  The prompt shows it, the Generator
+     writes the other three blocks, and the menu block is filled in.
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1):
 
@@ -30,14 +32,16 @@ One raw example, the completion for the spec (library, single_turn, m = 2, n = 1
 
 import json
 import random
+import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import examples
 from ast_match import Call, Tool, parse_value, read_blocks, to_calls, to_tools
-from errors import Malformed
+from errors import Malformed, UsageError
 from examples import Example
 from template import Chat, Template, read_template
 
@@ -47,6 +51,7 @@ insurance legal news weather sports entertainment education real_estate food_ord
 utilities government memory_management web_search social_media math vehicle_control
 travel""".split()  # Sec. 3.2
 SHOTS = 4  # examples in a prompt
+SHOWN_MENU = 3  # tools in an example whose menu is given
 P_MULTI_TURN = 0.1  # Sec. 3.2
 P_TWO_CALLS = 0.2  # Sec. 3.2: of the single-turn specs; a multi-turn spec always has one call
 P_LARGE_MENU = 0.6  # Sec. 3.2: of the one-call specs
@@ -107,6 +112,29 @@ BANK = Template(SYSTEM, USER)
 TEMPLATES = {"bank": BANK, "placeholders": PLACEHOLDERS}
 FIELDS = {"domain", "context", "menu_size", "calls"}  # every prompt has them; {example} is optional
 
+# The same with a given menu (--tools).
+GIVEN = Template(
+    """You write tasks for a tool-calling assistant: what a user asks for, and the calls that do \
+it. The tools are given.
+Rules:
+- The answer has exactly the number of calls that is asked for, each of a tool in the menu.
+- The question is what a real user would say or write: it names things and values, never tools or \
+arguments. In a multi_turn context it is a short dialogue of User and Assistant.
+- Every value of the calls is in the question, word for word, and has the type of its argument.
+- A call gives all required arguments. It leaves out each optional argument that the question does \
+not mention.
+- <think> numbers the calls.
+- Each task is new: another question, other values, often another tool.""",
+    """Tools:
+{tools}
+
+Domain: {domain}
+Context: {context}
+Calls in the answer: {calls}
+Begin with <think> and write all three blocks.""",
+)
+GIVEN_FIELDS = {"domain", "menu_size", "tools", "outline", "example"}  # optional with --tools
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -117,6 +145,7 @@ class Spec:
     menu_size: int  # m
     calls: int  # n
     example_seed: int = 0  # decides the examples of the prompt; not part of the paper's s
+    menu: tuple[Tool, ...] = ()  # given with --tools, otherwise the Generator invents it
 
 
 @dataclass(frozen=True)
@@ -169,6 +198,7 @@ class Draft:
     calls: list[Call] | None
     reasons: list[str] = field(default_factory=list)
     placeholder: bool = False  # the question is a placeholder: R_G is 0
+    given: bool = False  # the menu was given, not written
 
     @property
     def question(self) -> str:
@@ -182,9 +212,13 @@ class Draft:
         return Task(id, self.question, self.tools, self.calls, domain)
 
 
-def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
+def sample_spec(
+    rng: random.Random,
+    p_large_menu: float = P_LARGE_MENU,
+    domains: Sequence[str] = DOMAINS,
+) -> Spec:
     """Draw s from the paper's distribution; the domain is uniform."""
-    domain = rng.choice(DOMAINS)
+    domain = rng.choice(domains)
     context = "multi_turn" if rng.random() < P_MULTI_TURN else "single_turn"
     calls = 2 if context == "single_turn" and rng.random() < P_TWO_CALLS else 1
     if calls == 2:
@@ -195,24 +229,62 @@ def sample_spec(rng: random.Random, p_large_menu: float = P_LARGE_MENU) -> Spec:
     return Spec(domain, context, menu_size, calls)  # Sec. 3.2: s = (d, c, m, n)
 
 
-def sample_specs(seed: int, count: int, p_large_menu: float = P_LARGE_MENU) -> list[Spec]:
-    """Return the same `count` specs for the same seed, each with a seed for its own examples."""
+def sample_specs(
+    seed: int,
+    count: int,
+    p_large_menu: float = P_LARGE_MENU,
+    domains: Sequence[str] = DOMAINS,
+    tools: Sequence[Tool] = (),
+) -> list[Spec]:
+    """Return the same `count` specs for the same seed, each with a seed for its own examples.
+
+    With `tools` the menu of each spec is drawn from them, uniformly and in random order.
+    """
     rng = random.Random(seed)
     specs = []
     for i in range(count):
-        s = sample_spec(rng, p_large_menu)
+        spec = sample_spec(rng, p_large_menu, domains)
         example_seed = zlib.crc32(f"{seed}/{i}".encode())
-        specs.append(Spec(s.domain, s.context, s.menu_size, s.calls, example_seed))
+        spec = replace(spec, example_seed=example_seed)
+        if tools:
+            size = min(spec.menu_size, len(tools))
+            menu = random.Random(f"menu/{example_seed}").sample(tools, size)
+            spec = replace(spec, menu_size=size, menu=tuple(menu))
+        specs.append(spec)
     return specs
 
 
+def domains_of(text: str) -> list[str]:
+    """Return the domains that --domains names: "a, b", or the lines of a file; all without text.
+
+    >>> domains_of("bakery, night school")
+    ['bakery', 'night school']
+    """
+    if not text:
+        return DOMAINS
+    path = Path(text)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8").replace("\n", ",")
+    names = [name.strip() for name in text.split(",")]
+    names = list(dict.fromkeys(name for name in names if name))
+    if not names:
+        raise UsageError("--domains names no domain: give names with commas between, or a file")
+    return names
+
+
 def examples_of(spec: Spec) -> list[Example]:
-    """Return the examples that the prompt for this spec shows, each from a different domain."""
+    """Return the examples that the prompt for this spec shows, each from a different domain.
+
+    No example has a tool with the name of one in a given menu.
+    """
     shown: dict[str, Example] = {}
     seed = spec.example_seed
+    menu_size = SHOWN_MENU if spec.menu else spec.menu_size
+    given = {tool.name.lower() for tool in spec.menu}
     while len(shown) < SHOTS:
-        example = examples.draw(seed, spec.menu_size, spec.calls, spec.context)
-        shown.setdefault(example.domain, example)
+        example = examples.draw(seed, menu_size, spec.calls, spec.context)
+        if not given & {tool.name.lower() for tool in example.tools}:
+            shown.setdefault(example.domain, example)
         seed += 1
     return list(shown.values())
 
@@ -220,37 +292,58 @@ def examples_of(spec: Spec) -> list[Example]:
 def prompt(spec: Spec, template: Template = BANK) -> Chat:
     """Return the chat messages that ask for one task."""
     shown = examples_of(spec)
+    given = bool(spec.menu)
     chat = template.fill(
         domain=spec.domain,
         context=spec.context,
         menu_size=spec.menu_size,
         calls=spec.calls,
-        example=show(shown[0]),
+        tools=as_json(spec.menu),
+        outline=", ".join(outline(tool) for tool in spec.menu),
+        example=show(shown[0], given),
     )
-    if template is not BANK:
+    if template not in (BANK, GIVEN):
         return chat
     turns = []
     for example in shown:
-        turns += as_turn(example)
+        turns += as_turn(example, given)
     system, user = chat
     return [system, *turns, user]
 
 
-def as_turn(example: Example) -> Chat:
+def as_turn(example: Example, given: bool = False) -> Chat:
     """Return an example as a turn of the chat: what the user asked for, what the model wrote."""
-    tools, calls = len(example.tools), len(example.calls)
-    _, user = BANK.fill(
-        domain=example.domain, context=example.context, menu_size=tools, calls=calls
+    template = GIVEN if given else BANK
+    _, user = template.fill(
+        domain=example.domain,
+        context=example.context,
+        menu_size=len(example.tools),
+        calls=len(example.calls),
+        tools=as_json(example.tools),
     )
-    return [user, {"role": "assistant", "content": write(example)}]
+    return [user, {"role": "assistant", "content": write(example, given)}]
 
 
-def template_of(name: str) -> Template:
-    """Return the template with this name, or read it from the file with this name."""
-    return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
+def template_of(name: str, given: bool = False) -> Template:
+    """Return the template with this name, or read it from the file with this name.
+
+    `given`: the prompt shows a menu (--tools).  Raises UsageError.
+    """
+    if not given:
+        return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
+    if name == "bank":
+        return GIVEN
+    if name in TEMPLATES:
+        raise UsageError(
+            f"--generator-prompt {name} shows no menu: with --tools use bank or a file"
+        )
+    template = read_template(name, {"context", "calls"}, GIVEN_FIELDS)
+    if not re.search(r"\{(tools|outline)\}", f"{template}"):
+        raise UsageError(f"prompt file {name} shows no menu: use {{tools}} or {{outline}}")
+    return template
 
 
-def show(example: Example) -> str:
+def show(example: Example, given: bool = False) -> str:
     """Write an example below a line with its spec: what {example} becomes in a prompt file.
 
     >>> show(examples.draw(0, 2, 1)).split("\\n")[:3]
@@ -259,30 +352,37 @@ def show(example: Example) -> str:
     tools, calls = len(example.tools), len(example.calls)
     plural = "" if calls == 1 else "s"
     spec = f"{example.domain}, {example.context}, {tools} tools, {calls} call{plural}:"
-    return f"{spec}\n{write(example)}"
+    if given:
+        spec = f"Tools:\n{as_json(example.tools)}\n{spec}"
+    return f"{spec}\n{write(example, given)}"
 
 
-def write(example: Example) -> str:
-    """Write an example as the Generator should have written it."""
-    tools = [tool.to_json() for tool in example.tools]
-    calls = [call.to_json() for call in example.calls]
+def write(example: Example, given: bool = False) -> str:
+    """Write an example as the Generator should have written it; a given menu is left out."""
     texts = {
-        "think": plan(example.tools, example.calls),
+        "think": plan([] if given else example.tools, example),
         "question": example.question,
-        "available_tools": json.dumps(tools),
-        "tool_call_answer": json.dumps(calls),
+        "available_tools": as_json(example.tools),
+        "tool_call_answer": as_json(example.calls),
     }
+    if given:
+        texts.pop("available_tools")
     lines = []
     for tag, text in texts.items():
         lines += [f"<{tag}>", text, f"</{tag}>"]
     return "\n".join(lines)
 
 
-def plan(tools: list[Tool], calls: list[Call]) -> str:
-    """Write the numbered plan of a task: the tools in short, then the calls with their values."""
-    menu = {tool.name: tool for tool in tools}
+def as_json(items: Sequence[Tool | Call]) -> str:
+    """Write tools or calls as the prompts show them."""
+    return json.dumps([item.to_json() for item in items], ensure_ascii=False)
+
+
+def plan(tools: list[Tool], example: Example) -> str:
+    """Write the numbered plan of a task: these tools in short, then the calls with their values."""
+    menu = {tool.name: tool for tool in example.tools}
     lines = [f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1)]
-    for n, call in enumerate(calls, 1):
+    for n, call in enumerate(example.calls, 1):
         given = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
         left_out = menu[call.name].parameters.keys() - call.arguments.keys()
         without = "; without " + ", ".join(sorted(left_out)) if left_out else ""
@@ -308,25 +408,33 @@ def is_placeholder(question: str, prompt_text: str) -> bool:
     return any(phrase in text for phrase in PLACEHOLDER_PHRASES)
 
 
-def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
+def parse(
+    completion: str,
+    chat: Sequence[dict[str, str]] = (),
+    menu: Sequence[Tool] = (),
+) -> Draft:
     """Read a completion, however broken.  Never raises.
 
-    `chat` is the prompt: a question that is a piece of it counts as a placeholder.
+    `chat` is the prompt: a question that is a piece of it counts as a placeholder.  A given `menu`
+    is filled in, whatever the completion says about it.
 
     >>> parse("<think>hm</think>").reasons
     ['no question', 'no available_tools', 'no tool_call_answer']
     """
     blocks = read_blocks(completion, BLOCKS)
+    given = bool(menu)
+    if given:
+        blocks["available_tools"] = as_json(menu)
     reasons = [f"no {tag}" for tag, text in blocks.items() if text is None]
     tools = None
     calls = None
     if reasons:  # without all four blocks nothing counts, as in the released code
-        return Draft(blocks, tools, calls, reasons)
+        return Draft(blocks, tools, calls, reasons, given=given)
     placeholder = is_placeholder(blocks["question"], "\n".join(m["content"] for m in chat))
     if placeholder:
         reasons.append("question is a placeholder")
     try:
-        written = to_tools(parse_value(blocks["available_tools"], python=False))
+        written = menu or to_tools(parse_value(blocks["available_tools"], python=False))
         tools = list({tool.name: tool for tool in written}.values())
     except Malformed as reason:
         reasons.append(f"menu: {reason}")
@@ -334,4 +442,4 @@ def parse(completion: str, chat: Sequence[dict[str, str]] = ()) -> Draft:
         calls = to_calls(parse_value(blocks["tool_call_answer"], python=False), strict=True)
     except Malformed as reason:
         reasons.append(f"answer: {reason}")
-    return Draft(blocks, tools, calls, reasons, placeholder)
+    return Draft(blocks, tools, calls, reasons, placeholder, given)

@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -20,24 +21,39 @@ import generator
 import guards
 import rewards
 import solver
+from ast_match import Tool
 from config import Config
 from curate import Candidate
 from generator import Draft, Spec, Task
+from plumbing import toolset
 from plumbing.padding import batched
 from plumbing.player import Player
 from plumbing.run import Run
+from plumbing.runfolder import TOOLS, write_whole
 from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
+SELF_MADE = "self-made.jsonl"  # held-out tasks from the first curation, with --tools
 PIECE = 512  # completions per saved piece of an unfinished curation
 PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer slots empty
 
 
-def check_prompts(cfg: Config) -> None:
-    """Raise UsageError if a prompt file cannot be used, before anything is computed."""
-    generator.template_of(cfg.generator_prompt)
+def check_inputs(cfg: Config, run: Run) -> None:
+    """Raise UsageError if a file that an option names cannot be used; keep one's own tools."""
+    generator.template_of(cfg.generator_prompt, bool(cfg.tools))
     solver.template_of(cfg.solver_prompt)
+    world(cfg)
+    if cfg.tools:
+        tools = generator.as_json(toolset.read_tools(cfg.tools))
+        write_whole(run.folder / TOOLS, tools)
+
+
+def world(cfg: Config) -> tuple[list[str], tuple[Tool, ...]]:
+    """Return the domains of the specs and one's own tools; these are a domain of their own."""
+    if cfg.tools:
+        return [Path(cfg.tools).stem], toolset.read_tools(cfg.tools)
+    return generator.domains_of(cfg.domains), ()
 
 
 @dataclass
@@ -107,7 +123,7 @@ class GeneratorBatches(Batches):
         solver_path: str,
     ) -> None:
         super().__init__(cfg, run, k, cfg.generator_steps)
-        self.template = generator.template_of(cfg.generator_prompt)
+        self.template = generator.template_of(cfg.generator_prompt, bool(cfg.tools))
         self.solver_path = solver_path
 
     def open(self) -> None:
@@ -118,14 +134,15 @@ class GeneratorBatches(Batches):
         """Let the Generator write G tasks for each of N specs, and reward them."""
         cfg = self.cfg
         seed = self.run.seed(self.k, f"generator/{step}")
-        specs = generator.sample_specs(seed, cfg.generator_batch, cfg.p_large_menu)
+        specs = generator.sample_specs(seed, cfg.generator_batch, cfg.p_large_menu, *world(cfg))
         chats = [generator.prompt(spec, self.template) for spec in specs]
         rollouts = self.sample(player, chats, cfg.max_new_tokens, seed)
         drafts = []
         candidates = []
         for i, rollout in enumerate(rollouts):
             n = i // cfg.group
-            draft = generator.parse(player.text(rollout), chats[n])
+            text = player.text(rollout, chats[n])
+            draft = generator.parse(text, chats[n], specs[n].menu)
             drafts.append(draft)
             candidates.append(curate.candidate(str(i), specs[n], draft))
         usable = curate.refuse_flawed(candidates, cfg)
@@ -234,6 +251,44 @@ def piece(cfg: Config) -> int:
     return PIECES.get(cfg.device.partition(":")[0], PIECE)
 
 
+def heldout(cfg: Config, run: Run) -> dict[str, list[Task]]:
+    """Return the held-out tasks of each benchmark; self-made ones exist after the first curation.
+
+    They are self-made with one's own tools and no --heldout.
+    """
+    if cfg.heldout or not cfg.tools:
+        return eval.load_heldout(cfg.heldout, cfg.eval_tasks)
+    path = run.path(1, SELF_MADE)
+    return {path.stem: eval.load_tasks(path)} if path.exists() else {}
+
+
+def set_aside(cfg: Config, run: Run, k: int, selected: list[Candidate]) -> list[Candidate]:
+    """Hold out every fifth task of the first selection if there are no other held-out tasks.
+
+    Return the tasks to train on; in later iterations these are none of the held-out tasks.
+    """
+    if cfg.heldout or not cfg.tools:
+        return selected
+    aside = selected[::5]
+    if k > 1:
+        known = {curate.signature(task, True) for task in heldout(cfg, run)["self-made"]}
+        aside = [c for c in selected if curate.signature(c.task, True) in known]
+    for c in aside:
+        c.reason = "held out"
+    if k == 1:
+        run.write_lines(k, SELF_MADE, [c.task.to_json() for c in aside])
+    return [c for c in selected if c.reason is None]
+
+
+def uncalled(cfg: Config, selected: list[Candidate]) -> list[str]:
+    """Return the names of one's own tools that no selected task calls."""
+    called = set()
+    for c in selected:
+        called |= {call.name for call in c.task.calls}
+    _, tools = world(cfg)
+    return [tool.name for tool in tools if tool.name not in called]
+
+
 def propose(
     cfg: Config,
     run: Run,
@@ -241,8 +296,9 @@ def propose(
     player: Player,
 ) -> list[Candidate]:
     """Sample the candidates of an iteration, one per spec."""
-    template = generator.template_of(cfg.generator_prompt)
-    specs = generator.sample_specs(run.seed(k, "specs"), cfg.candidates, cfg.p_large_menu)
+    template = generator.template_of(cfg.generator_prompt, bool(cfg.tools))
+    seed = run.seed(k, "specs")
+    specs = generator.sample_specs(seed, cfg.candidates, cfg.p_large_menu, *world(cfg))
 
     def write(n: int, some: list[Spec]) -> list[str]:
         chats = [generator.prompt(spec, template) for spec in some]
@@ -254,12 +310,12 @@ def propose(
             cfg.candidate_temperature,
             seed,
         )
-        return [player.text(rollout) for rollout in rollouts]
+        return [player.text(rollout, chat) for rollout, chat in zip(rollouts, chats)]
 
     texts = run.in_pieces(k, "texts", specs, piece(cfg), write)
     candidates = []
     for i, (spec, text) in enumerate(zip(specs, texts)):
-        draft = generator.parse(text, generator.prompt(spec, template))
+        draft = generator.parse(text, generator.prompt(spec, template), spec.menu)
         id = f"{k}-{i:05d}"
         candidates.append(curate.candidate(id, spec, draft))
     return candidates

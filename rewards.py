@@ -31,6 +31,7 @@ import torch
 
 from ast_match import Call
 from generator import Draft
+from plumbing import toolset
 from solver import Answer
 from text_match import grounded, same_value
 
@@ -93,7 +94,7 @@ def r_valid(draft: Draft) -> float:
     """Return the mean score of the gold calls, Eq. (2).
 
     A call scores .4 [tool in the menu] + .4 [all required arguments] + .2 [all values in the
-    question].
+    question].  With a given menu (--tools) the second part asks that the call fits its schema.
     """
     menu = {tool.name: tool for tool in draft.tools or []}
     scores = []
@@ -101,7 +102,11 @@ def r_valid(draft: Draft) -> float:
         known = call.name in menu
         required = menu[call.name].required if known else ()
         complete = known and all(name in call.arguments for name in required)
-        found = all(grounded(value, draft.question) for value in call.arguments.values())
+        values = call.arguments.values()
+        if known and draft.given:
+            complete = toolset.call_misfit(call, menu[call.name]) is None
+            values = toolset.leaves(call.arguments)
+        found = all(grounded(value, draft.question) for value in values)
         scores.append(W_TOOL * known + W_ARGUMENTS * complete + W_VALUES * found)  # Eq. (2)
     return sum(scores) / max(1, len(scores))
 

@@ -38,7 +38,7 @@ from plumbing.run import Run
 
 def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
     """Train both players; return the path of the last Solver's checkpoint."""
-    phases.check_prompts(cfg)
+    phases.check_inputs(cfg, run)
     generator_path = solver_path = cfg.model
     evaluate(cfg, run, 0, solver_path)
     for k in range(1, cfg.iterations + 1):
@@ -50,6 +50,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
 
         # Phase 2 (Sec. 3.3): propose tasks, measure how hard they are, select a curriculum.
         tasks = curriculum(cfg, run, k, generator_path, solver_path)
+        evaluate(cfg, run, 0, cfg.model)  # at the latest now: a curriculum can hold tasks out
 
         # Phase 3 (Sec. 3.4): train the Solver on them, from easy to hard.
         batches = SolverBatches(cfg, run, k, tasks)
@@ -93,11 +94,14 @@ def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: 
         phases.measure_in_pieces(cfg, run, k, run.load(solver_path), usable)
         verified = curate.verify(usable, cfg.p_min, cfg.p_max)
         selected = curate.select(verified, cfg.select)
+        selected = phases.set_aside(cfg, run, k, selected)
         if cfg.ablation == "shuffled":
             random.Random(cfg.seed).shuffle(selected)
         run.write_lines(k, "candidates.jsonl", [c.to_json() for c in candidates])
         rates = [c.p for c in usable]
-        run.record_curation(curate.funnel(candidates), rates, phases.describe(candidates, usable))
+        numbers = phases.describe(candidates, usable)
+        numbers["uncalled"] = phases.uncalled(cfg, selected)
+        run.record_curation(curate.funnel(candidates), rates, numbers)
         if not selected:
             change = "Lower --p-min or raise --p-max" if usable else "Raise --candidates"
             raise NothingToLearn(
@@ -112,13 +116,14 @@ def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: 
 def evaluate(cfg: Config, run: Run, k: int, solver_path: str) -> None:
     """Answer the held-out tasks greedily after iteration k; 0 is the base model."""
     path = run.path(k, "heldout.json")
-    if path.exists():
+    benchmarks = phases.heldout(cfg, run)
+    if path.exists() or not benchmarks:
         return
     run.begin(k, "evaluation")
     player = run.load(solver_path)
     template = solver.template_of(cfg.solver_prompt)
     verdicts = {}
-    for name, tasks in eval.load_heldout(cfg.heldout, cfg.eval_tasks).items():
+    for name, tasks in benchmarks.items():
         title = f"{run.phase}: {name}"
         right = eval.grade(player, tasks, template, cfg.answer_tokens, title, run.leave_if_asked)
         verdicts[name] = [[task.id, ok] for task, ok in zip(tasks, right)]

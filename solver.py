@@ -20,15 +20,14 @@ One raw completion, and the command that asks a trained Solver:
     python -m scripts.ask --tools tools.json "Will it rain in Paris?"
 """
 
-import json
 import zlib
 from dataclasses import dataclass
 
 import examples
-from ast_match import Call, Tool, last_block, parse_value, read_blocks, to_calls
+from ast_match import Call, last_block, parse_value, read_blocks, to_calls
 from errors import Malformed
 from examples import Example
-from generator import Task
+from generator import Task, as_json
 from template import Chat, Template, read_template
 
 SYSTEM = """You call tools. You never answer a request yourself: you choose tools from the menu \
@@ -135,11 +134,6 @@ The request needs {", then ".join(needs)}.
 <tool_call_answer>
 {as_json(example.calls)}
 </tool_call_answer>"""
-
-
-def as_json(items: list[Tool] | list[Call]) -> str:
-    """Write tools or calls as a prompt shows them."""
-    return json.dumps([item.to_json() for item in items], ensure_ascii=False)
 
 
 def parse(completion: str) -> Answer:

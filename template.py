@@ -1,10 +1,12 @@
 """A prompt with named fields: one of those that ship, or your own from a file.
 
     --generator-prompt mine.txt      fields {domain} {context} {menu_size} {calls} {example}
+                                     with --tools also {tools} {outline}
     --solver-prompt mine.txt         fields {tools} {question} {example}
 
 A line `---` separates the system message from the user message; without it all text is the user
-message.  Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
+message.  A second line `---` begins the words with which the answer begins: the model goes on from
+there.  Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
 
     >>> Template("", "Domain: {domain}").fill(domain="math")
     [{'role': 'user', 'content': 'Domain: math'}]
@@ -23,14 +25,15 @@ FIELD = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Template:
-    """The system message and the user message of a prompt."""
+    """The system message and the user message of a prompt, and how the answer begins."""
 
     system: str
     user: str
+    begin: str = ""
 
     def fill(self, **fields: object) -> Chat:
         """Return the chat messages with every field replaced by its value."""
-        texts = {"system": self.system, "user": self.user}
+        texts = {"system": self.system, "user": self.user, "assistant": self.begin}
         messages = []
         for role, text in texts.items():
             if text:
@@ -45,7 +48,7 @@ def read_template(path: str, required: set[str], optional: set[str]) -> Template
     Raises UsageError if the file cannot be read, lacks a required field or has an unknown one.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"prompt file {path} cannot be read: it does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -60,7 +63,9 @@ def read_template(path: str, required: set[str], optional: set[str]) -> Template
         raise UsageError(
             f"prompt file {path} has the unknown field {{{min(unknown)}}}: use {known}"
         )
-    system, line, user = text.partition("\n---\n")
-    if line:
-        return Template(system.strip(), user.strip())
-    return Template("", text)
+    parts = f"\n{text}".split("\n---\n", 2)
+    if len(parts) == 1:
+        return Template("", text.strip())
+    system, user, *begin = parts
+    begin = "".join(begin).removesuffix("\n")  # spaces at its end count
+    return Template(system.strip(), user.strip(), begin)

@@ -44,7 +44,7 @@ VARIANTS = {  # name -> options of selfplay.py
     "nojudge": "--ablation no-judge",
     "shuffled": "--ablation shuffled",
     "batchstd": "--ablation batch-std",
-    "static": f"{ONCE} --candidates 2100 --select 720",  # all tasks from the base Generator
+    "static": f"{ONCE} --candidates 2100",  # all tasks from the base Generator
     "clean70": ONCE,
     "clean240": ONCE,
     "clean720": ONCE,
@@ -57,6 +57,11 @@ VARIANTS = {  # name -> options of selfplay.py
     "g4": "--group 4 --generator-batch 16 --solver-batch 32",
     "kl": "--beta 0.01",
     "five": "--iterations 5",
+}
+OWN = "runs/own"  # files that experiments/own_tools.py writes
+OWN_VARIANTS = {
+    "own": f"--tools {OWN}/travel.json --heldout {OWN}/heldout.jsonl",
+    "own_domains": f"--heldout {OWN}/heldout.jsonl",  # the default run, on the same tasks
 }
 CLEAN = {"clean70": 70, "clean240": 240, "clean720": 720}  # tasks written by a program
 NUMBERS = {  # row of the table of iterations -> phase and number of the log
@@ -74,7 +79,8 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
 SMALL = 2  # size of a task with one call of one argument
-T975 = 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26  # Student's t for 2 to 10 values
+T975 = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23]  # Student's t, 2 values on
+T975 += [2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09]  # 12 to 20 values
 
 
 def clean_tasks(folder: Path, count: int, seed: int) -> None:
@@ -95,7 +101,7 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     folder = ROOT / "runs" / f"{results.name}-{variant}-{seed}"
     if variant in CLEAN:
         clean_tasks(folder, CLEAN[variant], seed)
-    flags = VARIANTS[variant].split()
+    flags = (VARIANTS | OWN_VARIANTS)[variant].split()
     command = [sys.executable, "selfplay.py", "--run", folder.name, "--seed", str(seed), *flags]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True)

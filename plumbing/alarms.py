@@ -33,6 +33,11 @@ def alarms(lines: list[dict]) -> dict[str, str]:
             found[name] = f"{name} {value:.2g} is below {low:g}: {meaning}"
         elif value > high:
             found[name] = f"{name} {value:.2g} is above {high:g}: {meaning}"
+    if lines[-1].get("uncalled"):
+        names = ", ".join(lines[-1]["uncalled"])
+        found["uncalled"] = (
+            f"no task calls {names}: raise --candidates or describe the tools better"
+        )
     entropies = [line["entropy"] for line in lines if line.get("entropy", math.nan) > 0]
     if entropies and recent["entropy"] < ENTROPY_LEFT * entropies[0]:
         change = f"from {entropies[0]:.2g} to {recent['entropy']:.2g}"

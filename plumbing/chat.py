@@ -171,8 +171,11 @@ class ChatFormat:
     def prompt(self, chat: Chat) -> str:
         """Return a chat as text, up to where the assistant begins to write.
 
-        Raises UnusableModel if the template fails or drops what the user says.
+        A last message of the assistant is how its answer begins; it replaces a thought that the
+        template opens.  Raises UnusableModel if the template fails or drops what the user says.
         """
+        if chat[-1]["role"] == "assistant":
+            return self.prompt(chat[:-1]).removesuffix(self.prefill()) + chat[-1]["content"]
         text, fault = self.attempt(chat)
         roles = [message["role"] for message in chat]
         if fault and "system" in roles and len(set(roles)) > 1:
@@ -184,6 +187,12 @@ class ChatFormat:
                 f"the model's chat template is broken ({fault}): fix it, or name another --model."
             )
         return text
+
+    def begin(self, chat: Chat = ()) -> str:
+        """Return the text with which the chat or the template begins the answer, or ""."""
+        if chat and chat[-1]["role"] == "assistant":
+            return chat[-1]["content"]
+        return self.prefill()
 
     def prefill(self) -> str:
         """Return the text with which each prompt opens a thought, such as "<think>\\n", or ""."""

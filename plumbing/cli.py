@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from config import GROUPS, RUN, SMOKE, TINY, Config
+from config import GROUPS, RUN, SMOKE, TINY, TINY_TOOLS, Config
 from errors import UsageError
 from plumbing import distributed, estimate, report
 from plumbing.chat import today
@@ -111,11 +111,15 @@ def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, ar
     if Path(model).resolve() == ROOT / "tiny":
         model = options["model"] = "tiny"
     preset = dict(TINY) if model == "tiny" else {}
+    if model == "tiny" and options.get("tools"):
+        preset |= TINY_TOOLS
     if flags.smoke:
         name = Path(model).resolve().name
         preset |= SMOKE | {"run": "smoke" if model == "tiny" else f"smoke-{name}"}
     cfg = Config(**{**preset, **options})
     cfg.run = cfg.run or Path(cfg.model).resolve().name
+    if cfg.tools and "run" not in options:
+        cfg.run += f"-{Path(cfg.tools).stem}"
     check_values(parser, cfg)
     return cfg, flags
 
@@ -138,6 +142,8 @@ def check_values(parser: Parser, cfg: Config) -> None:
             parser.error(f"{flag(f.name)} {value} is too large: it must be at most {high}")
     if cfg.p_min > cfg.p_max:
         parser.error(f"--p-min {cfg.p_min} is above --p-max {cfg.p_max}: no task would be kept")
+    if cfg.tools and cfg.domains:
+        parser.error("--domains has no effect with --tools: leave one of them out")
     if cfg.rows != "auto" and not (cfg.rows.isdecimal() and int(cfg.rows) > 0):
         parser.error(f"--rows {cfg.rows} is neither auto nor a number of at least 1")
 
@@ -145,8 +151,9 @@ def check_values(parser: Parser, cfg: Config) -> None:
 def machine(cfg: Config) -> dict[str, str]:
     """Return what determines a run bit for bit, besides its settings."""
     files = [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("plumbing/*.py"))]
-    prompts = [ROOT / "examples.txt", Path(cfg.generator_prompt), Path(cfg.solver_prompt)]
-    files += [path for path in prompts if path.is_file()]
+    named = [ROOT / "examples.txt"]
+    named += map(Path, (cfg.generator_prompt, cfg.solver_prompt, cfg.tools, cfg.domains))
+    files += [path for path in named if path.is_file()]
     code = zlib.crc32(b"".join(file.read_bytes() for file in files))
     return {
         "python": platform.python_version(),

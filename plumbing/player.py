@@ -130,13 +130,13 @@ class Player:
         """Return a chat as ids, up to where the assistant begins to write."""
         return self.encode(self.chat.prompt(chat))
 
-    def text(self, rollout: Rollout) -> str:
+    def text(self, rollout: Rollout, chat: Chat = ()) -> str:
         """Return a completion as text, without its end token.
 
-        If the template has opened a thought in the prompt, the text begins with that opening.
+        If the `chat` or the template has begun the answer, the text begins with that.
         """
         ids = rollout.completion[:-1] if rollout.finished else rollout.completion
-        return self.chat.prefill() + self.tokenizer.decode(ids, skip_special_tokens=False)
+        return self.chat.begin(chat) + self.tokenizer.decode(ids, skip_special_tokens=False)
 
     # -------------------------------------------------------------------------------- sampling
 

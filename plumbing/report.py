@@ -18,6 +18,7 @@ from pathlib import Path
 from errors import UsageError
 from plumbing.alarms import LAST, alarms, recent_means
 from plumbing.command import run_command
+from plumbing.coverage import coverage
 from plumbing.distributed import rank0_only
 from plumbing.intervals import (
     aligned,
@@ -28,12 +29,13 @@ from plumbing.intervals import (
     percent,
     wilson,
 )
-from plumbing.runfolder import atomic_write, read_jsonl, write_whole
+from plumbing.runfolder import TOOLS, atomic_write, read_jsonl, write_whole
 
 CURVES = {  # phase -> the numbers that are drawn
     "generator": ("fmt", "valid", "diff", "sem", "usable", "copies"),
     "solver": ("fmt", "acc", "zero_advantage_groups"),
 }
+SELF_MADE = "self-made"  # the benchmark of phases.SELF_MADE
 SHOWN = ("reward", "entropy", "kl", "grad_norm", "length", "truncated")
 GENERATOR_SHOWN = ("p", "near_duplicates", "menu_met", "omits")
 VerdictsById = dict[
@@ -115,6 +117,8 @@ def table(folder: Path) -> str:
     second = max(len(row[1]) for row in rows)
     lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
     lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
+    if any(SELF_MADE in verdicts for verdicts in found.values()):
+        lines.append("self-made tasks come from the Generator: they are not a benchmark")
     return "\n".join([*lines, gain(found), ""])
 
 
@@ -267,6 +271,8 @@ def write_cards(folder: Path) -> None:
             there = folder / f"iter{k}" / role
             if (there / "config.json").exists() and not (there / "README.md").exists():
                 write_whole(there / "README.md", card(folder, k, role, found))
+                if (folder / TOOLS).exists():
+                    write_whole(there / TOOLS, (folder / TOOLS).read_text(encoding="utf-8"))
 
 
 def card(folder: Path, k: int, role: str, found: dict[int, VerdictsById]) -> str:
@@ -292,7 +298,8 @@ def card(folder: Path, k: int, role: str, found: dict[int, VerdictsById]) -> str
 
 def write(folder: Path) -> str:
     """Write report, model cards and picture; return the table and where they are."""
-    parts = [table(folder), curation(folder), training(folder), samples(folder)]
+    parts = [table(folder), curation(folder), coverage(folder, log(folder, "curate"))]
+    parts += [training(folder), samples(folder)]
     write_whole(folder / "report.txt", "\n".join(parts))
     write_cards(folder)
     return f"{parts[0]}\nreport: {folder / 'report.txt'}\n{picture(folder)}"

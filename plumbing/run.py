@@ -143,7 +143,7 @@ class Run:
         if all(line["zero_advantage_groups"] == 1 for line in self.lines):
             raise NothingToLearn(
                 f"{self.phase}: in each of the {count} steps all rewards within each group were "
-                "equal, so nothing was learned. Raise --group or --temperature and continue with "
+                "equal, so nothing was learned. Raise --group and continue with "
                 "--set-changed, or name another --model."
             )
 

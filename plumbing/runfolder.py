@@ -25,6 +25,8 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
+TOOLS = "tools.json"  # one's own tools (--tools), in the run folder and beside each checkpoint
+
 
 @contextmanager
 def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
     python -m scripts.ask --tools tools.json "Will it rain in Paris?"
     python -m scripts.ask --tools tools.json       # one question per line, until Ctrl-D
+    python -m scripts.ask "Will it rain in Paris?" # the tools that the Solver was trained with
 
 Without --model, the most recently trained Solver under runs/ answers, with the prompt that it was
 trained with.  tools.json has the menu; OpenAI's form {"type": "function", "function": {...}} is
@@ -21,12 +22,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import solver
-from ast_match import Call, Tool, plain, to_tools
-from errors import Malformed, UsageError
+from ast_match import Call, Tool, plain
+from errors import UsageError
 from generator import Task
-from plumbing import report
+from plumbing import report, toolset
 from plumbing.command import run_command
 from plumbing.player import Player
+from plumbing.runfolder import TOOLS
 from template import Template
 
 
@@ -51,22 +53,12 @@ def prompt_of(model: str) -> str:
     return report.config(folder).get("solver_prompt", "bank")
 
 
-def read_menu(path: str) -> list[Tool]:
-    """Return the tools in a JSON file.  Raises UsageError with what is wrong with it."""
-    try:
-        menu = plain(json.loads(Path(path).read_text(encoding="utf-8-sig")))
-        if menu == []:
-            raise Malformed("the list is empty")
-        return to_tools(menu)
-    except FileNotFoundError:
-        why = "there is no such file"
-    except OSError as error:
-        why = f"it cannot be read ({error.strerror})"
-    except Malformed as error:
-        why = str(error)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        why = f"not JSON ({error})"
-    raise UsageError(f"--tools {path}: {why}. `python -m scripts.ask --help` shows the form.")
+def menu_of(model: str) -> str:
+    """Return the path of the tools that a Solver was trained with (--tools)."""
+    for folder in (Path(model), Path(model).parent.parent):
+        if (folder / TOOLS).exists():
+            return str(folder / TOOLS)
+    raise UsageError(f"{model} has no {TOOLS} beside it: name the menu with --tools FILE.")
 
 
 def doubts(calls: list[Call], menu: list[Tool]) -> list[str]:
@@ -131,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("ask", description=__doc__, formatter_class=raw)
     parser.add_argument("question", nargs="?", help="default: read questions from standard input")
-    parser.add_argument("--tools", required=True, help="JSON file with the menu")
+    parser.add_argument("--tools", help="JSON file with the menu; default: the Solver's own")
     parser.add_argument("--model", help="folder or hub name; default: the newest, else tiny")
     parser.add_argument("--prompt", help="bank, placeholders or a file; default: as trained")
     parser.add_argument("--raw", action="store_true", help="also print the raw answer")
@@ -143,8 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--max-new-tokens {a.max_new_tokens} is too small: give at least 1")
 
     def work() -> int:
-        menu = read_menu(a.tools)
         model = a.model or newest_solver()
+        menu = list(toolset.read_tools(a.tools or menu_of(model), check=False))
         template = solver.template_of(a.prompt or prompt_of(model))
         player = Player(model, a.device, a.sampler, frozen=True)
         for question in [a.question] if a.question else typed_questions():

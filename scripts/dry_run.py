@@ -82,7 +82,7 @@ class Scripted:
         """Return the bytes of the user message."""
         return list(chat[-1]["content"].encode())
 
-    def text(self, rollout: Rollout) -> str:
+    def text(self, rollout: Rollout, chat: Chat = ()) -> str:
         """Return a completion as text."""
         return bytes(rollout.completion).decode()
 

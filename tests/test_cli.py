@@ -279,14 +279,14 @@ def test_a_run_of_another_day_keeps_its_date(smoke, tmp_path, run_here):
     assert json.loads(path.read_text())["date"] == "1 January 2001"
 
 
-@pytest.mark.parametrize("option, kept", [("p_min", True), ("select", True), ("seed", False)])
+@pytest.mark.parametrize("option, kept", [("p_min", True), ("p_max", True), ("seed", False)])
 def test_set_changed_forgets_what_the_old_settings_have_made(monkeypatch, tmp_path, option, kept):
     folder = tmp_path / "runs/smoke/iter1"
     config = parsed("--smoke")[0]
     assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), "--smoke") == 3
     (folder / "solver.steps").mkdir(parents=True)
     (folder / "texts.part.jsonl").write_text("[]\n")
-    value = {"p_min": "0.75", "select": "50", "seed": "7"}[option]
+    value = {"p_min": "0.75", "p_max": "0.9", "seed": "7"}[option]
     assert str(getattr(config, option)) != value
     options = ["--smoke", cli.flag(option), value, "--set-changed"]
     assert stub(monkeypatch, tmp_path, ends(NothingToLearn("enough")), *options) == 3

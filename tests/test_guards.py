@@ -334,7 +334,7 @@ class Scripted:
     def sample(self, chats, group, *_):
         return [None] * (group * len(chats))
 
-    def text(self, _):
+    def text(self, *_):
         return self.said
 
     def digit_logits(self, chats):

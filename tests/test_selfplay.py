@@ -354,7 +354,7 @@ class Scripted:
         self.chats = chats
         return [None] * (group * len(chats))
 
-    def text(self, _):
+    def text(self, *_):
         return self.said
 
     def digit_logits(self, chats):

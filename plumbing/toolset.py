@@ -1,0 +1,189 @@
+"""Tools of one's own: read them from a file, check their schemas, check calls against them.
+
+Not in the paper, where the Generator invents every menu.  With `--tools FILE` each spec draws its
+menu from the file (generator.py), and a gold call must fit the schema of its tool: types, enums,
+bounds, required and unknown fields, also of nested objects and lists.
+
+One raw file.  Wrapped tools of OpenAI's form and MCP's `inputSchema` are read as well:
+
+    [{"name": "set_heating", "description": "Heat a room.",
+      "parameters": {"room": {"type": "string", "enum": ["kitchen", "bath"]},
+                     "degrees": {"type": "integer", "minimum": 5, "maximum": 30}},
+      "required": ["room"]}]
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ast_match import Call, Tool, canonical, plain
+from errors import Malformed, UsageError
+
+TYPES = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+    "array": list,
+    "object": dict,
+}
+CHECKED = {  # keyword of a schema -> the form in which it is supported
+    "type": (str, list),
+    "enum": list,
+    "anyOf": list,
+    "minimum": (int, float),
+    "maximum": (int, float),
+    "items": dict,
+    "properties": dict,
+    "required": list,
+    "additionalProperties": bool,
+}
+SHOWN_ONLY = {"title", "description", "default", "example", "examples", "format"}
+
+
+@lru_cache
+def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
+    """Read a JSON list of tools, each with another name.
+
+    Raises UsageError that names the file, the tool and what is wrong with it.  Without `check` any
+    schema will do.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return tuple(_tools(plain(json.loads(text)), check))
+    except FileNotFoundError:
+        why = "there is no such file"
+    except OSError as error:
+        why = f"it cannot be read ({error.strerror})"
+    except Malformed as error:
+        why = str(error)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        why = f"not JSON ({error})"
+    raise UsageError(f"--tools {path}: {why}. The head of plumbing/toolset.py shows the form.")
+
+
+def _tools(items: Any, check: bool) -> list[Tool]:
+    if not isinstance(items, list) or not items:
+        raise Malformed("it needs a list of at least one tool")
+    tools = []
+    for number, item in enumerate(items, 1):
+        try:
+            tool = Tool.from_json(item)
+        except Malformed as reason:
+            raise Malformed(f"tool {number}: {reason}") from None
+        if tool.name in {other.name for other in tools}:
+            raise Malformed(f"two tools are named {tool.name}")
+        if check:
+            _check_tool(tool)
+        tools.append(tool)
+    return tools
+
+
+def _check_tool(tool: Tool) -> None:
+    """Raise `Malformed` if a schema has anything that `misfit` cannot check."""
+    for name in tool.required:
+        if name not in tool.parameters:
+            raise Malformed(f"tool {tool.name} requires {name}, which is not in its parameters")
+    for name, schema in tool.parameters.items():
+        _check_schema(schema, f"tool {tool.name}, argument {name}")
+
+
+def _check_schema(schema: Any, where: str) -> None:
+    if not isinstance(schema, dict):
+        raise Malformed(f"{where}: its schema is not an object")
+    for keyword, value in schema.items():
+        if keyword not in SHOWN_ONLY and not isinstance(value, CHECKED.get(keyword, ())):
+            raise Malformed(f"{where}: {keyword} is not supported, or not in this form")
+    for kind in _kinds(schema):
+        if kind not in list(TYPES):
+            raise Malformed(f"{where}: the type {kind!r} is not supported")
+    if not all(isinstance(name, str) for name in schema.get("required", [])):
+        raise Malformed(f"{where}: required is not a list of names")
+    for name, part in schema.get("properties", {}).items():
+        _check_schema(part, f"{where}.{name}")
+    for part in schema.get("anyOf", []):
+        _check_schema(part, where)
+    if "items" in schema:
+        _check_schema(schema["items"], f"{where}[]")
+
+
+def _kinds(schema: dict) -> list[str]:
+    """Return the allowed types; an empty list allows any."""
+    kinds = schema.get("type", [])
+    return kinds if isinstance(kinds, list) else [kinds]
+
+
+def call_misfit(call: Call, tool: Tool) -> str | None:
+    """Return why a call does not fit its tool, or None.  `call` needs the tool's name.
+
+    >>> heat = Tool("heat", "", {"degrees": {"type": "integer"}}, ("degrees",))
+    >>> call_misfit(Call("heat", {"degrees": "20"}), heat)
+    'value of the wrong type'
+    """
+    schema = {"properties": tool.parameters, "required": tool.required}
+    return misfit(call.arguments, {**schema, "additionalProperties": False})
+
+
+def misfit(value: Any, schema: dict) -> str | None:
+    """Return why a value does not fit a checked schema, or None."""
+    kinds = _kinds(schema)
+    if kinds and not any(_has_type(value, kind) for kind in kinds):
+        return "value of the wrong type"
+    if "enum" in schema and not any(_equal(value, option) for option in schema["enum"]):
+        return "value not in the enum"
+    if "anyOf" in schema and all(misfit(value, part) for part in schema["anyOf"]):
+        return "value fits no alternative"
+    if _has_type(value, "number"):
+        low = schema.get("minimum", value)
+        high = schema.get("maximum", value)
+        return None if low <= value <= high else "value out of bounds"
+    if isinstance(value, list):
+        return _first(misfit(item, schema.get("items", {})) for item in value)
+    if isinstance(value, dict):
+        return _object_misfit(value, schema)
+    return None
+
+
+def leaves(value: Any) -> list:
+    """Return the texts, numbers and Booleans in a value of any depth.
+
+    >>> leaves({"to": ["Ann", "Bo"], "when": {"hour": 9}})
+    ['Ann', 'Bo', 9]
+    """
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return [value]
+    found = []
+    for part in value:
+        found += leaves(part)
+    return found
+
+
+def _object_misfit(value: dict, schema: dict) -> str | None:
+    inner = schema.get("properties", {})
+    if not value.keys() >= set(schema.get("required", [])):
+        return "required argument missing"
+    closed = not schema.get("additionalProperties", True)
+    if closed and not value.keys() <= inner.keys():
+        return "argument not in the schema"
+    return _first(misfit(part, inner.get(name, {})) for name, part in value.items())
+
+
+def _first(reasons: Any) -> str | None:
+    return next((reason for reason in reasons if reason), None)
+
+
+def _has_type(value: Any, kind: str) -> bool:
+    """Return whether a value has a JSON type: 2.0 is an integer, true is no number."""
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, TYPES[kind])
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return canonical(Call("", {"": a})) == canonical(Call("", {"": b}))
