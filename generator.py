@@ -36,7 +36,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import examples
@@ -252,24 +251,6 @@ def sample_specs(
             spec = replace(spec, menu_size=size, menu=tuple(menu))
         specs.append(spec)
     return specs
-
-
-def domains_of(text: str) -> list[str]:
-    """Return the domains that --domains names: "a, b", or the lines of a file; all without text.
-
-    >>> domains_of("bakery, night school")
-    ['bakery', 'night school']
-    """
-    if not text:
-        return DOMAINS
-    path = Path(text)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8").replace("\n", ",")
-    names = [name.strip() for name in text.split(",")]
-    names = list(dict.fromkeys(name for name in names if name))
-    if not names:
-        raise UsageError("--domains names no domain: give names with commas between, or a file")
-    return names
 
 
 def examples_of(spec: Spec) -> list[Example]:

@@ -53,7 +53,8 @@ def world(cfg: Config) -> tuple[list[str], tuple[Tool, ...]]:
     """Return the domains of the specs and one's own tools; these are a domain of their own."""
     if cfg.tools:
         return [Path(cfg.tools).stem], toolset.read_tools(cfg.tools)
-    return generator.domains_of(cfg.domains), ()
+    domains = toolset.read_domains(cfg.domains) if cfg.domains else generator.DOMAINS
+    return domains, ()
 
 
 @dataclass
@@ -251,15 +252,17 @@ def piece(cfg: Config) -> int:
     return PIECES.get(cfg.device.partition(":")[0], PIECE)
 
 
-def heldout(cfg: Config, run: Run) -> dict[str, list[Task]]:
-    """Return the held-out tasks of each benchmark; self-made ones exist after the first curation.
+def awaits_heldout(cfg: Config, run: Run) -> bool:
+    """Return whether the held-out tasks are self-made and the first curation is yet to come."""
+    return bool(cfg.tools) and not cfg.heldout and not run.path(1, SELF_MADE).exists()
 
-    They are self-made with one's own tools and no --heldout.
-    """
+
+def heldout(cfg: Config, run: Run) -> dict[str, list[Task]]:
+    """Return the held-out tasks of each benchmark; self-made with one's own tools alone."""
     if cfg.heldout or not cfg.tools:
         return eval.load_heldout(cfg.heldout, cfg.eval_tasks)
     path = run.path(1, SELF_MADE)
-    return {path.stem: eval.load_tasks(path)} if path.exists() else {}
+    return {path.stem: eval.load_tasks(path)}
 
 
 def set_aside(cfg: Config, run: Run, k: int, selected: list[Candidate]) -> list[Candidate]:

@@ -50,7 +50,6 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
 
         # Phase 2 (Sec. 3.3): propose tasks, measure how hard they are, select a curriculum.
         tasks = curriculum(cfg, run, k, generator_path, solver_path)
-        evaluate(cfg, run, 0, cfg.model)  # at the latest now: a curriculum can hold tasks out
 
         # Phase 3 (Sec. 3.4): train the Solver on them, from easy to hard.
         batches = SolverBatches(cfg, run, k, tasks)
@@ -116,16 +115,18 @@ def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: 
 def evaluate(cfg: Config, run: Run, k: int, solver_path: str) -> None:
     """Answer the held-out tasks greedily after iteration k; 0 is the base model."""
     path = run.path(k, "heldout.json")
-    benchmarks = phases.heldout(cfg, run)
-    if path.exists() or not benchmarks:
+    if path.exists() or phases.awaits_heldout(cfg, run):
         return
+    if k > 0:
+        evaluate(cfg, run, 0, cfg.model)  # if there were no held-out tasks before
     run.begin(k, "evaluation")
     player = run.load(solver_path)
     template = solver.template_of(cfg.solver_prompt)
     verdicts = {}
-    for name, tasks in benchmarks.items():
+    for name, tasks in phases.heldout(cfg, run).items():
         title = f"{run.phase}: {name}"
-        right = eval.grade(player, tasks, template, cfg.answer_tokens, title, run.leave_if_asked)
+        limit = cfg.answer_tokens
+        right = eval.grade(player, tasks, template, limit, title, run.leave_if_asked)
         verdicts[name] = [[task.id, ok] for task, ok in zip(tasks, right)]
     run.record_evaluation(k, verdicts)
 

@@ -28,7 +28,14 @@ from plumbing.run import Run, enough_memory
 from plumbing.runfolder import locked, remove, write_whole
 from plumbing.trackers import wandb
 
-LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "select": 5, "temperature": 0.01}
+LEAST = {
+    "seed": 0,
+    "generator_steps": 0,
+    "group": 2,
+    "select": 5,
+    "temperature": 0.01,
+    "candidate_temperature": 0.01,
+}
 MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
 MANY = 10**9  # upper bound of every other option
 AGAIN = "All files on disk are intact; the same command continues from the last checkpoint."

@@ -1,4 +1,4 @@
-"""Tools of one's own: read them from a file, check their schemas, check calls against them.
+"""Tools and domains of one's own: read them, check schemas, check calls against schemas.
 
 Not in the paper, where the Generator invents every menu.  With `--tools FILE` each spec draws its
 menu from the file (generator.py), and a gold call must fit the schema of its tool: types, enums,
@@ -113,6 +113,22 @@ def _kinds(schema: dict) -> list[str]:
     """Return the allowed types; an empty list allows any."""
     kinds = schema.get("type", [])
     return kinds if isinstance(kinds, list) else [kinds]
+
+
+def read_domains(text: str) -> list[str]:
+    """Return the domains that --domains names: names with commas between, or a file's lines.
+
+    >>> read_domains("bakery, night school")
+    ['bakery', 'night school']
+    """
+    path = Path(text)
+    if path.is_file():
+        text = path.read_text(encoding="utf-8").replace("\n", ",")
+    names = [name.strip() for name in text.split(",")]
+    names = list(dict.fromkeys(name for name in names if name))
+    if not names:
+        raise UsageError("--domains names no domain: give names with commas between, or a file")
+    return names
 
 
 def call_misfit(call: Call, tool: Tool) -> str | None:

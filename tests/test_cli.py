@@ -106,7 +106,8 @@ def test_an_option_wins_over_a_preset():
         (["--spec", "strict"], "invalid choice: 'strict' (choose from"),
         (["--group", "four"], "argument --group: invalid int value: 'four'"),
         (["--seed", "-1"], "--seed -1 is too small"),
-        (["--temperature", "0"], "--temperature 0.0 is too small"),
+        (["--candidate-temperature", "0"], "--candidate-temperature 0.0 is too small"),
+        (["--tools", "a.json", "--domains", "b"], "--domains has no effect with --tools"),
     ],
 )
 def test_a_bad_option_is_one_line_that_says_what_is_right(capsys, options, what):
@@ -115,7 +116,17 @@ def test_a_bad_option_is_one_line_that_says_what_is_right(capsys, options, what)
 
 
 @pytest.mark.parametrize(
-    "gone", ["--tau", "--kl", "--truncated", "--tensorboard", "--updates", "--clip-low", "--guard"]
+    "gone",
+    [
+        "--tau",
+        "--kl",
+        "--truncated",
+        "--tensorboard",
+        "--updates",
+        "--clip-low",
+        "--guard",
+        "--select",
+    ],
 )
 def test_an_option_that_was_removed_is_refused(capsys, gone):
     assert "unrecognized arguments" in refused(capsys, gone, "1")

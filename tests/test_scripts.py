@@ -13,6 +13,7 @@ from conftest import ROOT
 
 from ast_match import Call, Tool
 from errors import NothingToLearn, UsageError
+from plumbing import toolset
 from plumbing.command import run_command
 from scripts import ask, demos, dry_run
 
@@ -97,14 +98,16 @@ def test_a_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp
     function = {"description": "x" * 300, "parameters": {"type": "object", "properties": {}}}
     wrapped = [{"type": "function", "function": {"name": f"f{i}", **function}} for i in range(40)]
     (tmp_path / "tools.json").write_text("\ufeff" + json.dumps(wrapped), encoding="utf-8")
-    assert [tool.name for tool in ask.read_menu(tmp_path / "tools.json")][:2] == ["f0", "f1"]
+    assert [tool.name for tool in toolset.read_tools(str(tmp_path / "tools.json"), check=False)][
+        :2
+    ] == ["f0", "f1"]
 
 
 @pytest.mark.parametrize(
     "menu, more, what",
     [
-        ('{"name": "f"}', [], "tools.json: the menu is not a list"),
-        ("[]", [], "tools.json: the list is empty"),
+        ('{"name": "f"}', [], "tools.json: it needs a list of at least one tool"),
+        ("[]", [], "tools.json: it needs a list of at least one tool"),
         ("{", [], "tools.json: not JSON"),
         (None, [], "tools.json: there is no such file"),
         ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
