@@ -78,9 +78,7 @@ def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
 
 def structural_reason(task: Task, spec: Spec, cfg: Config) -> str | None:
     """Return the first flaw of a readable task, or None."""
-    reason = _size_flaw(task, spec, cfg.spec)
-    if not spec.menu:  # a given menu is as it is
-        reason = reason or _menu_flaw(task)
+    reason = _size_flaw(task, spec, cfg.spec) or _menu_flaw(task, spec)
     for call in task.calls:
         reason = reason or _call_flaw(call, task, spec)
     if reason is None and cfg.guards == "on":
@@ -93,22 +91,23 @@ def _size_flaw(task: Task, spec: Spec, rule: str) -> str | None:
         return None
     sizes = MENU_SIZES
     counts = CALL_COUNTS
-    if rule == "gate" or spec.menu:
-        sizes = [spec.menu_size]
     if rule == "gate":
+        sizes = [spec.menu_size]
         counts = [spec.calls]
     if len(task.tools) not in sizes:
         return "menu size not allowed"
     if len(task.calls) not in counts:
         return "number of calls not allowed"
+    if rule == "gate" and called_as_asked(task, spec) < 1:
+        return "not the tool that was asked for"
     return None
 
 
-def _menu_flaw(task: Task) -> str | None:
+def _menu_flaw(task: Task, spec: Spec) -> str | None:
     seen = set()
     for tool in task.tools:
         kind = (tool.description.lower(), *sorted(tool.parameters))
-        if tool.description and kind in seen:
+        if tool.description and kind in seen and not spec.menu:
             return "two tools that differ in the name alone"
         seen.add(kind)
     return None
@@ -139,14 +138,25 @@ def _call_flaw(call: Call, task: Task, spec: Spec) -> str | None:
 def obedience(task: Task, spec: Spec, cfg: Config) -> float:
     """Return min / max of asked and given menu size, times the same for the number of calls.
 
+    With --tools this is multiplied by the share of the tools asked for that are called.
+
     Always 1 with `--spec gate`, which drops every other size, and with `free`.
     """
     if cfg.spec != "graded":
         return 1.0
     sizes = (len(task.tools), spec.menu_size)
     counts = (len(task.calls), spec.calls)
-    met = min(sizes) / max(sizes)
+    met = min(sizes) / max(sizes) * called_as_asked(task, spec)
     return met * min(counts) / max(counts)
+
+
+def called_as_asked(task: Task, spec: Spec) -> float:
+    """Return the share of the tools that were asked for (--tools) which the answer calls."""
+    if not spec.asked:
+        return 1.0
+    called = {call.name for call in task.calls}
+    met = [name in called for name in spec.asked]
+    return sum(met) / len(met)
 
 
 def signature(task: Task, given: bool = False) -> str:

@@ -116,23 +116,23 @@ GIVEN = Template(
     """You write tasks for a tool-calling assistant: what a user asks for, and the calls that do \
 it. The tools are given.
 Rules:
-- The answer has exactly the number of calls that is asked for, each of a tool in the menu.
+- The answer has exactly the number of calls that is asked for, of the tools that are asked for.
 - The question is what a real user would say or write: it names things and values, never tools or \
 arguments. In a multi_turn context it is a short dialogue of User and Assistant.
 - Every value of the calls is in the question, word for word, and has the type of its argument.
 - A call gives all required arguments. It leaves out each optional argument that the question does \
 not mention.
 - <think> numbers the calls.
-- Each task is new: another question, other values, often another tool.""",
+- Each task is new: another question, other values.""",
     """Tools:
 {tools}
 
 Domain: {domain}
 Context: {context}
-Calls in the answer: {calls}
+Calls in the answer: {calls}, of {asked}
 Begin with <think> and write all three blocks.""",
 )
-GIVEN_FIELDS = {"domain", "menu_size", "tools", "outline", "example"}  # optional with --tools
+GIVEN_FIELDS = {"domain", "menu_size", "tools", "outline", "asked", "first", "example"}
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class Spec:
     calls: int  # n
     example_seed: int = 0  # decides the examples of the prompt; not part of the paper's s
     menu: tuple[Tool, ...] = ()  # given with --tools, otherwise the Generator invents it
+    asked: tuple[str, ...] = ()  # the tools of a given menu that the answer should call
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def sample_specs(
 ) -> list[Spec]:
     """Return the same `count` specs for the same seed, each with a seed for its own examples.
 
-    With `tools` the menu of each spec is drawn from them, uniformly and in random order.
+    With `tools` the menu of each spec, and which of its tools to call, is drawn from them.
     """
     rng = random.Random(seed)
     specs = []
@@ -247,8 +248,10 @@ def sample_specs(
         spec = replace(spec, example_seed=example_seed)
         if tools:
             size = min(spec.menu_size, len(tools))
-            menu = random.Random(f"menu/{example_seed}").sample(tools, size)
-            spec = replace(spec, menu_size=size, menu=tuple(menu))
+            own = random.Random(example_seed)
+            menu = tuple(own.sample(tools, size))
+            asked = tuple(tool.name for tool in own.sample(menu, spec.calls))
+            spec = replace(spec, menu_size=size, menu=menu, asked=asked)
         specs.append(spec)
     return specs
 
@@ -281,6 +284,8 @@ def prompt(spec: Spec, template: Template = BANK) -> Chat:
         calls=spec.calls,
         tools=as_json(spec.menu),
         outline=", ".join(outline(tool) for tool in spec.menu),
+        asked=" and ".join(spec.asked),
+        first="".join(spec.asked[:1]),
         example=show(shown[0], given),
     )
     if template not in (BANK, GIVEN):
@@ -301,6 +306,7 @@ def as_turn(example: Example, given: bool = False) -> Chat:
         menu_size=len(example.tools),
         calls=len(example.calls),
         tools=as_json(example.tools),
+        asked=" and ".join(call.name for call in example.calls),
     )
     return [user, {"role": "assistant", "content": write(example, given)}]
 
@@ -403,14 +409,13 @@ def parse(
     ['no question', 'no available_tools', 'no tool_call_answer']
     """
     blocks = read_blocks(completion, BLOCKS)
-    given = bool(menu)
-    if given:
+    if menu:
         blocks["available_tools"] = as_json(menu)
     reasons = [f"no {tag}" for tag, text in blocks.items() if text is None]
     tools = None
     calls = None
     if reasons:  # without all four blocks nothing counts, as in the released code
-        return Draft(blocks, tools, calls, reasons, given=given)
+        return Draft(blocks, tools, calls, reasons, given=bool(menu))
     placeholder = is_placeholder(blocks["question"], "\n".join(m["content"] for m in chat))
     if placeholder:
         reasons.append("question is a placeholder")
@@ -423,4 +428,4 @@ def parse(
         calls = to_calls(parse_value(blocks["tool_call_answer"], python=False), strict=True)
     except Malformed as reason:
         reasons.append(f"answer: {reason}")
-    return Draft(blocks, tools, calls, reasons, placeholder, given)
+    return Draft(blocks, tools, calls, reasons, placeholder, bool(menu))

@@ -288,8 +288,7 @@ def uncalled(cfg: Config, selected: list[Candidate]) -> list[str]:
     called = set()
     for c in selected:
         called |= {call.name for call in c.task.calls}
-    _, tools = world(cfg)
-    return [tool.name for tool in tools if tool.name not in called]
+    return [tool.name for tool in world(cfg)[1] if tool.name not in called]
 
 
 def propose(

@@ -1,7 +1,7 @@
 """A prompt with named fields: one of those that ship, or your own from a file.
 
     --generator-prompt mine.txt      fields {domain} {context} {menu_size} {calls} {example}
-                                     with --tools also {tools} {outline}
+                                     with --tools also {tools} {outline} {asked} {first}
     --solver-prompt mine.txt         fields {tools} {question} {example}
 
 A line `---` separates the system message from the user message; without it all text is the user

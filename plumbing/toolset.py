@@ -65,8 +65,9 @@ def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
 
 
 def _tools(items: Any, check: bool) -> list[Tool]:
-    if not isinstance(items, list) or not items:
-        raise Malformed("it needs a list of at least one tool")
+    fewest = 2 if check else 1  # a menu offers a choice
+    if not isinstance(items, list) or len(items) < fewest:
+        raise Malformed(f"it needs a list of at least {fewest} tool(s)")
     tools = []
     for number, item in enumerate(items, 1):
         try:

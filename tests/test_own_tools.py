@@ -82,18 +82,21 @@ def test_all_three_forms_are_read(tools):
 
 
 def one(**schema):
-    return [{"name": "f", "parameters": {"x": schema}}]
+    return [{"name": "f", "parameters": {"x": schema}}, {"name": "g"}]
 
 
 @pytest.mark.parametrize(
     "content, what",
     [
         ("{", "not JSON"),
-        ("[]", "it needs a list of at least one tool"),
-        ('{"name": "f"}', "it needs a list of at least one tool"),
+        ("[]", "it needs a list of at least 2 tool(s)"),
+        ('{"name": "f"}', "it needs a list of at least 2 tool(s)"),
         ([{"name": "f"}, {"description": "g"}], "tool 2: a tool has no name"),
         ([{"name": "f"}, {"name": "f"}], "two tools are named f"),
-        ([{"name": "f", "required": ["x"]}], "tool f requires x, which is not in its parameters"),
+        (
+            [{"name": "f", "required": ["x"]}] * 2,
+            "tool f requires x, which is not in its parameters",
+        ),
         (one(oneOf=[]), "tool f, argument x: oneOf is not supported"),
         (one(type="tuple"), "tool f, argument x: the type 'tuple' is not supported"),
         (one(type=["string", {}]), "tool f, argument x: the type {} is not supported"),
@@ -103,7 +106,7 @@ def one(**schema):
         (one(items={"pattern": "z"}), "tool f, argument x[]: pattern is not supported"),
         (one(anyOf=[{"type": "date"}]), "tool f, argument x: the type 'date' is not supported"),
         (
-            [{"name": "f", "parameters": {"x": "text"}}],
+            [{"name": "f", "parameters": {"x": "text"}}] * 2,
             "tool f, argument x: its schema is not an object",
         ),
     ],
@@ -203,8 +206,11 @@ def test_menus_are_drawn_from_the_tools_and_capped_by_what_there_is(tools):
     assert all(len(spec.menu) == spec.menu_size for spec in specs)
     orders = {tuple(tool.name for tool in spec.menu) for spec in specs if spec.menu_size == 3}
     assert len(orders) == 6
-    (alone,) = generator.sample_specs(0, 1, tools=tools[:1])
-    assert alone.menu == tools[:1]
+    for spec in specs:
+        assert len(set(spec.asked)) == spec.calls
+        assert set(spec.asked) <= {tool.name for tool in spec.menu}
+    asked = [name for spec in specs for name in spec.asked]
+    assert all(80 < asked.count(tool.name) < 160 for tool in tools)
 
 
 def test_without_tools_the_specs_are_those_of_before():
@@ -308,6 +314,17 @@ def test_duplicates_do_not_depend_on_the_menu(tools):
     pair = [Candidate("a", spec, task), Candidate("b", short, other)]
     own = curate.check(pair, replace(CFG, tools="home.json"))
     assert [c.id for c in own] == ["a"] and pair[1].reason == "duplicate"
+
+
+def test_another_tool_than_asked_for_is_dropped_or_costs_its_share(tools):
+    spec = Spec("home", "single_turn", 3, 2, menu=tools, asked=("stop_all", "send_note"))
+    calls = [Call("stop_all", {}), Call("stop_all", {})]
+    task = Task("a", "Stop everything now and again.", list(tools), calls)
+    assert curate.obedience(task, spec, CFG) == 0.5
+    assert curate.structural_reason(task, spec, CFG) is None
+    gate = replace(CFG, spec="gate")
+    assert curate.structural_reason(task, spec, gate) == "not the tool that was asked for"
+    assert curate.obedience(task, replace(spec, asked=()), CFG) == 1
 
 
 def test_a_given_menu_may_have_twins_but_a_written_one_may_not(tools):
@@ -420,10 +437,13 @@ def test_a_run_on_ones_own_tools_ends_in_a_solver_that_knows_them(
 def test_tiny_begins_its_answers_as_it_has_learned():
     template = generator.template_of(TINY_TOOLS["generator_prompt"], given=True)
     tool = Tool("book_visa", "", {"code": {}}, ("code",))
-    chat = generator.prompt(Spec("travel", "single_turn", 1, 1, 0, (tool,)), template)
+    spec = Spec("travel", "single_turn", 1, 1, 0, (tool,), ("book_visa",))
+    chat = generator.prompt(spec, template)
     own = generator.prompt(Spec("travel", "single_turn", 1, 1, 0))
     assert chat[-2] == own[-1]
-    assert chat[-1]["content"] == "<think>\nThe menu is book_visa(code). The request needs "
+    assert (
+        chat[-1]["content"] == "<think>\nThe menu is book_visa(code). The request needs book_visa("
+    )
 
 
 def test_the_held_out_tasks_of_the_experiment_use_its_tools_alone():

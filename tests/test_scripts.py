@@ -106,8 +106,8 @@ def test_a_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp
 @pytest.mark.parametrize(
     "menu, more, what",
     [
-        ('{"name": "f"}', [], "tools.json: it needs a list of at least one tool"),
-        ("[]", [], "tools.json: it needs a list of at least one tool"),
+        ('{"name": "f"}', [], "tools.json: it needs a list of at least 1 tool(s)"),
+        ("[]", [], "tools.json: it needs a list of at least 1 tool(s)"),
         ("{", [], "tools.json: not JSON"),
         (None, [], "tools.json: there is no such file"),
         ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
