@@ -101,19 +101,22 @@ def _has_fields(question: str, names: set[str]) -> bool:
     return len(fields) > 1 or bool(fields & known)
 
 
-def near_duplicates(tasks: list[Task | None]) -> list[int]:
+def near_duplicates(tasks: list[Task | None], given: bool = False) -> list[int]:
     """Count, for each task of a batch, those with nearly the same question, itself included.
 
     Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
-    similarity of ALIKE or more.
+    similarity of ALIKE or more.  With given tools (--tools) many questions must be alike, so only
+    those with the same values count.
     """
-    bigrams = [_ngrams(_mask(task), 2) for task in tasks]
+    texts = [task.question if given and task else _mask(task) for task in tasks]
+    bigrams = [_ngrams(text, 2) for text in texts]
+    alike = 1.0 if given else ALIKE
     counts = []
     for own in bigrams:
         count = 0
         for other in bigrams:
             common = len(own & other)
-            count += common > 0 and common >= ALIKE * len(own | other)
+            count += common > 0 and common >= alike * len(own | other)
         counts.append(max(1, count))
     return counts
 

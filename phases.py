@@ -150,7 +150,7 @@ class GeneratorBatches(Batches):
         with self.run.clock("probe"):
             measure(cfg, self.frozen, usable, seed)
             judge(cfg, self.frozen, usable)
-        near = guards.near_duplicates([c.task for c in candidates])
+        near = guards.near_duplicates([c.task for c in candidates], bool(cfg.tools))
         parts = reward_drafts(cfg, drafts, candidates, near)
         metrics = describe(candidates, usable)
         met = [curate.obedience(c.task, c.spec, cfg) for c in usable]

@@ -1,6 +1,7 @@
 """What a model writes before any training: how usable its tasks are, and how accurate its answers.
 
     python -m experiments.survey generator --model FOLDER --out tasks.jsonl
+    python -m experiments.survey generator --model FOLDER --out own.jsonl --tools FILE
     python -m experiments.survey solver --model FOLDER --out answers.jsonl --heldout evals/data
     python -m experiments.survey solver --model FOLDER --out other.jsonl --prompt FILE
 
@@ -38,21 +39,22 @@ FIXED_VALUES = ("Little Prince", "Harbour")  # of the one example in wordings/fi
 
 def survey_generator(a: argparse.Namespace, player: Player) -> None:
     """Sample tasks, check them as curation does, and let the model answer the usable ones."""
-    cfg = Config(spec=a.spec, guards=a.guards, answer_tokens=a.answer_tokens)
-    template = generator.template_of(a.prompt)
-    specs = generator.sample_specs(a.seed, a.specs)
+    cfg = Config(spec=a.spec, guards=a.guards, answer_tokens=a.answer_tokens, tools=a.tools)
+    template = generator.template_of(a.prompt, bool(a.tools))
+    specs = generator.sample_specs(a.seed, a.specs, cfg.p_large_menu, *phases.world(cfg))
     specs = sorted(specs, key=lambda spec: spec.menu_size)  # similar lengths end together
 
     def write(n: int, some: list) -> list[str]:
         chats = [generator.prompt(spec, template) for spec in some]
         rollouts = player.sample(chats, a.group, a.max_new_tokens, a.temperature, a.seed + n)
-        return [player.text(rollout) for rollout in rollouts]
+        each = [chat for chat in chats for _ in range(a.group)]
+        return [player.text(rollout, chat) for rollout, chat in zip(rollouts, each)]
 
     texts = in_pieces(a.out, specs, PIECE, write, "tasks")
     candidates = []
     for i, text in enumerate(texts):
         spec = specs[i // a.group]
-        draft = generator.parse(text, generator.prompt(spec, template))
+        draft = generator.parse(text, generator.prompt(spec, template), spec.menu)
         candidates.append(curate.candidate(f"{i:05d}", spec, draft))
     usable = curate.check(candidates, cfg)
 
@@ -133,6 +135,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--spec", default="graded", choices=["graded", "gate", "free"])
     parser.add_argument("--guards", default="on", choices=["on", "off"])
+    parser.add_argument("--tools", default="", help="JSON file of your own tools")
     parser.add_argument("--heldout", default="", help="file or folder of held-out tasks")
     parser.add_argument("--cases", type=eval.positive, default=20, help="cases per benchmark")
     parser.add_argument("--max-new-tokens", type=int, default=700)

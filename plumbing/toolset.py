@@ -123,8 +123,11 @@ def read_domains(text: str) -> list[str]:
     ['bakery', 'night school']
     """
     path = Path(text)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8").replace("\n", ",")
+    try:
+        if path.is_file():
+            text = path.read_text(encoding="utf-8").replace("\n", ",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--domains {text} cannot be read: {error}") from None
     names = [name.strip() for name in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     if not names:

@@ -125,6 +125,8 @@ def walk(folder: Path) -> str:
     """Return the page of a run folder."""
     found = report.config(folder)
     cfg = Config(**{f.name: found[f.name] for f in fields(Config)})
+    if cfg.tools:
+        raise UsageError(f"{folder}: the page describes runs without --tools")
     cfg = replace(cfg, candidates=min(cfg.candidates, phases.PIECE))
     last = max(report.heldout(folder))
     with tempfile.TemporaryDirectory() as scratch:

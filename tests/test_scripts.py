@@ -4,18 +4,25 @@ import io
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from conftest import ROOT
+from transformers import AutoTokenizer
 
+import solver
 from ast_match import Call, Tool
 from errors import NothingToLearn, UsageError
+from generator import Task
 from plumbing import toolset
 from plumbing.command import run_command
-from scripts import ask, demos, dry_run
+from plumbing.player import Player
+from scripts import ask, demos, dry_run, serve
 
 MENU = [
     {
@@ -124,6 +131,107 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(tmp_path, capsys, menu, m
     assert ask.main(["--tools", str(tools), "--model", "tiny", *more, *question]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert what in line and ("Errno" not in line or "--prompt" in more)
+
+
+# ------------------------------------------------------------------------------ serve
+TWO = {
+    "think": "The request needs both.",
+    "calls": [
+        {"name": "cancel_order", "arguments": {"person": "Tora", "with": [{"x": 1}, {"y": 2.5}]}},
+        {"name": "find_coupon", "arguments": {}},
+    ],
+}
+
+
+@pytest.fixture
+def served(tmp_path, tools, capsys):
+    """Return a trained Solver with tools beside it, and the copy for a server."""
+    folder = shutil.copytree(ROOT / "tiny", tmp_path / "solver")
+    shutil.copy(tools, folder / "tools.json")
+    assert serve.main([str(folder), "served"]) == 0
+    assert "transformers serve served" in capsys.readouterr().out
+    return folder, tmp_path / "served"
+
+
+def test_the_served_template_writes_the_solvers_prompt(served):
+    folder, copy = served
+    player = Player(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    menu = list(toolset.read_tools(str(folder / "tools.json"), check=False))
+
+    def written(messages, **more):
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **more
+        )
+        return text.split("Tools:")[1]
+
+    def prompt(question, tools):
+        return player.chat.prompt(solver.prompt(Task("", question, tools, []))).split("Tools:")[1]
+
+    ask = {"role": "user", "content": QUESTION}
+    assert written([ask]) == prompt(QUESTION, menu)
+    own = [serve.openai_form(menu[1].to_json())]
+    assert written([ask], tools=own) == prompt(QUESTION, menu[1:])
+    dialogue = [ask, {"role": "assistant", "content": "Whose?"}, {"role": "user", "content": "Bo"}]
+    question = f"User: {QUESTION}\nAssistant: Whose?\nUser: Bo"
+    assert written(dialogue) == prompt(question, menu)
+
+
+def test_the_served_template_keeps_rules_and_example_for_other_models():
+    text = serve.prelude(solver.TEMPLATES["bank"], [])
+    example = solver.show(solver.example_of(Task("", "", [], [])))
+    assert json.dumps(example) in text and "You call tools." in text
+    assert "{example}" not in text and "{tools}" not in text
+
+
+def test_the_served_copy_tells_a_server_what_is_a_call(served):
+    tokenizer = AutoTokenizer.from_pretrained(served[1])
+    if not hasattr(tokenizer, "response_template"):
+        pytest.skip("this version of transformers has no response templates")
+    text = (
+        f"<think>\n{TWO['think']}\n</think>\n<tool_call_answer>\n{json.dumps(TWO['calls'])}\n"
+        "</tool_call_answer><|im_end|>"
+    )
+    prefix = tokenizer.response_template["start_anchor"]
+    said = tokenizer.parse_response(text, prefix=prefix)
+    assert said["reasoning_content"] == TWO["think"]
+    assert [call["function"] for call in said["tool_calls"]] == TWO["calls"]
+
+
+def test_an_ordinary_client_gets_tool_calls_from_a_server(served):
+    openai = pytest.importorskip("openai", reason="the openai client is not installed")
+    pytest.importorskip("uvicorn", reason="transformers[serving] is not installed")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    program = [shutil.which("transformers"), "serve", str(served[1]), "--port", port]
+    server = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        client = openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none")
+        asked = dict(model=str(served[1]), messages=[{"role": "user", "content": QUESTION}])
+        for _ in range(120):
+            try:
+                answer = client.chat.completions.create(**asked, temperature=0)
+                break
+            except openai.APIConnectionError:
+                time.sleep(0.5)
+        (choice,) = answer.choices
+        assert choice.finish_reason == "tool_calls"
+        call = choice.message.tool_calls[0].function
+        assert (call.name, json.loads(call.arguments)) == ("cancel_order", {"person": "Tora"})
+        streamed = []
+        for chunk in client.chat.completions.create(**asked, stream=True):
+            for choice in chunk.choices:
+                streamed += choice.delta.tool_calls or []
+        assert [call.function.name for call in streamed] == ["cancel_order"]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_an_existing_folder_is_not_overwritten(served, capsys):
+    assert serve.main([str(served[0]), str(served[1])]) == 2
+    assert "exists: name a new folder" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------ the end of a command
