@@ -122,7 +122,8 @@ arguments. In a multi_turn context it is a short dialogue of User and Assistant.
 - Every value of the calls is in the question, word for word, and has the type of its argument.
 - A call gives all required arguments. It leaves out each optional argument that the question does \
 not mention.
-- <think> numbers the calls.
+- <think> numbers the tools that are asked for, then the calls. An optional argument has a \
+question mark.
 - Each task is new: another question, other values.""",
     """Tools:
 {tools}
@@ -131,8 +132,9 @@ Domain: {domain}
 Context: {context}
 Calls in the answer: {calls}, of {asked}
 Begin with <think> and write all three blocks.""",
+    "<think>\n{signatures}\nCall 1: {first} with",
 )
-GIVEN_FIELDS = {"domain", "menu_size", "tools", "outline", "asked", "first", "example"}
+GIVEN_FIELDS = set("domain menu_size tools outline asked first signatures".split())
 
 
 @dataclass(frozen=True)
@@ -286,21 +288,21 @@ def prompt(spec: Spec, template: Template = BANK) -> Chat:
         outline=", ".join(outline(tool) for tool in spec.menu),
         asked=" and ".join(spec.asked),
         first="".join(spec.asked[:1]),
-        example=show(shown[0], given),
+        signatures=signatures([tool for tool in spec.menu if tool.name in spec.asked]),
+        example=show(shown[0]),
     )
     if template not in (BANK, GIVEN):
         return chat
     turns = []
     for example in shown:
         turns += as_turn(example, given)
-    system, user = chat
-    return [system, *turns, user]
+    return [chat[0], *turns, *chat[1:]]
 
 
 def as_turn(example: Example, given: bool = False) -> Chat:
     """Return an example as a turn of the chat: what the user asked for, what the model wrote."""
     template = GIVEN if given else BANK
-    _, user = template.fill(
+    (user,) = Template("", template.user).fill(
         domain=example.domain,
         context=example.context,
         menu_size=len(example.tools),
@@ -320,17 +322,13 @@ def template_of(name: str, given: bool = False) -> Template:
         return TEMPLATES.get(name) or read_template(name, FIELDS, {"example"})
     if name == "bank":
         return GIVEN
-    if name in TEMPLATES:
-        raise UsageError(
-            f"--generator-prompt {name} shows no menu: with --tools use bank or a file"
-        )
     template = read_template(name, {"context", "calls"}, GIVEN_FIELDS)
     if not re.search(r"\{(tools|outline)\}", f"{template}"):
         raise UsageError(f"prompt file {name} shows no menu: use {{tools}} or {{outline}}")
     return template
 
 
-def show(example: Example, given: bool = False) -> str:
+def show(example: Example) -> str:
     """Write an example below a line with its spec: what {example} becomes in a prompt file.
 
     >>> show(examples.draw(0, 2, 1)).split("\\n")[:3]
@@ -339,15 +337,15 @@ def show(example: Example, given: bool = False) -> str:
     tools, calls = len(example.tools), len(example.calls)
     plural = "" if calls == 1 else "s"
     spec = f"{example.domain}, {example.context}, {tools} tools, {calls} call{plural}:"
-    if given:
-        spec = f"Tools:\n{as_json(example.tools)}\n{spec}"
-    return f"{spec}\n{write(example, given)}"
+    return f"{spec}\n{write(example)}"
 
 
 def write(example: Example, given: bool = False) -> str:
     """Write an example as the Generator should have written it; a given menu is left out."""
+    called = [call.name for call in example.calls]
+    tools = [tool for tool in example.tools if not given or tool.name in called]
     texts = {
-        "think": plan([] if given else example.tools, example),
+        "think": plan(tools, example),
         "question": example.question,
         "available_tools": as_json(example.tools),
         "tool_call_answer": as_json(example.calls),
@@ -368,13 +366,18 @@ def as_json(items: Sequence[Tool | Call]) -> str:
 def plan(tools: list[Tool], example: Example) -> str:
     """Write the numbered plan of a task: these tools in short, then the calls with their values."""
     menu = {tool.name: tool for tool in example.tools}
-    lines = [f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1)]
+    lines = [signatures(tools)]
     for n, call in enumerate(example.calls, 1):
         given = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
         left_out = menu[call.name].parameters.keys() - call.arguments.keys()
         without = "; without " + ", ".join(sorted(left_out)) if left_out else ""
         lines.append(f"Call {n}: {call.name} with {given}{without}")
     return "\n".join(lines)
+
+
+def signatures(tools: list[Tool]) -> str:
+    """Number these tools, one on a line."""
+    return "\n".join(f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1))
 
 
 def outline(tool: Tool) -> str:

@@ -6,7 +6,8 @@ found within ten GRPO steps (docs/rewards.md has the scores with and without the
   flaw             a copy of an example in the prompt, or a question that no person would ask: the
                    task earns r_fmt only, and the Solver never sees it
   near_duplicates  tasks of a batch that differ in little but their values: the reward of each,
-                   except r_fmt, is divided by their number
+                   except r_fmt, is divided by their number; with given tools (--tools), on which
+                   many questions must be alike, only tasks with the same words and values
   leaks            a value that is in the prompt's example but not in the question: its call
                    earns no r_acc
   BARE             a task none of whose calls passes an argument: half of r_valid

@@ -43,10 +43,9 @@ def check_inputs(cfg: Config, run: Run) -> None:
     """Raise UsageError if a file that an option names cannot be used; keep one's own tools."""
     generator.template_of(cfg.generator_prompt, bool(cfg.tools))
     solver.template_of(cfg.solver_prompt)
-    world(cfg)
-    if cfg.tools:
-        tools = generator.as_json(toolset.read_tools(cfg.tools))
-        write_whole(run.folder / TOOLS, tools)
+    _, tools = world(cfg)
+    if tools:
+        write_whole(run.folder / TOOLS, generator.as_json(tools))
 
 
 def world(cfg: Config) -> tuple[list[str], tuple[Tool, ...]]:
@@ -142,8 +141,7 @@ class GeneratorBatches(Batches):
         candidates = []
         for i, rollout in enumerate(rollouts):
             n = i // cfg.group
-            text = player.text(rollout, chats[n])
-            draft = generator.parse(text, chats[n], specs[n].menu)
+            draft = generator.parse(player.text(rollout, chats[n]), chats[n], specs[n].menu)
             drafts.append(draft)
             candidates.append(curate.candidate(str(i), specs[n], draft))
         usable = curate.refuse_flawed(candidates, cfg)

@@ -222,12 +222,13 @@ def test_without_tools_the_specs_are_those_of_before():
 
 
 def test_the_prompt_shows_the_menu_and_examples_without_a_menu_block(tools):
-    spec = Spec("home", "single_turn", 3, 1, 7, tools)
+    spec = Spec("home", "single_turn", 3, 1, 7, tools, ("stop_all",))
     chat = generator.prompt(spec, generator.template_of("bank", given=True))
-    assert [message["role"] for message in chat] == ["system", *["user", "assistant"] * 4, "user"]
-    assert chat[-1]["content"].startswith(f"Tools:\n{generator.as_json(tools)}\n")
-    for asked, reply in zip(chat[1:-1:2], chat[2:-1:2]):
-        assert "<available_tools>" not in reply["content"] and "Tool 1" not in reply["content"]
+    assert [message["role"] for message in chat] == ["system", *["user", "assistant"] * 5]
+    assert chat[-2]["content"].startswith(f"Tools:\n{generator.as_json(tools)}\n")
+    assert chat[-1]["content"] == "<think>\nTool 1: stop_all()\nCall 1: stop_all with"
+    for asked, reply in zip(chat[1:-2:2], chat[2:-2:2]):
+        assert "<available_tools>" not in reply["content"] and "Tool 2" not in reply["content"]
         menu = read_menu(asked["content"])
         task = generator.parse(reply["content"], menu=menu).task("", "")
         assert curate.structural_reason(task, replace(spec, menu=tuple(menu)), CFG) is None
@@ -279,7 +280,7 @@ def test_what_a_prompt_file_needs_with_tools(tmp_path):
     path.write_text("{tools} {calls}")
     with pytest.raises(UsageError, match="lacks the field {context}"):
         generator.template_of(str(path), given=True)
-    with pytest.raises(UsageError, match="placeholders shows no menu"):
+    with pytest.raises(UsageError, match="prompt file placeholders cannot be read"):
         generator.template_of("placeholders", given=True)
 
 
