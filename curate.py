@@ -155,7 +155,7 @@ def called_as_asked(task: Task, spec: Spec) -> float:
     if not spec.asked:
         return 1.0
     called = {call.name for call in task.calls}
-    met = [name in called for name in spec.asked]
+    met = [tool.name in called for tool in spec.asked]
     return sum(met) / len(met)
 
 

@@ -122,8 +122,8 @@ arguments. In a multi_turn context it is a short dialogue of User and Assistant.
 - Every value of the calls is in the question, word for word, and has the type of its argument.
 - A call gives all required arguments. It leaves out each optional argument that the question does \
 not mention.
-- <think> numbers the tools that are asked for, then the calls. An optional argument has a \
-question mark.
+- <think> numbers the tools that are asked for, with a question mark after optional arguments. \
+Then it says the request, with a value for each argument that is given. Then it numbers the calls.
 - Each task is new: another question, other values.""",
     """Tools:
 {tools}
@@ -132,7 +132,7 @@ Domain: {domain}
 Context: {context}
 Calls in the answer: {calls}, of {asked}
 Begin with <think> and write all three blocks.""",
-    "<think>\n{signatures}\nCall 1: {first} with",
+    "<think>\n{signatures}\nRequest:",
 )
 GIVEN_FIELDS = set("domain menu_size tools outline asked first signatures".split())
 
@@ -147,7 +147,7 @@ class Spec:
     calls: int  # n
     example_seed: int = 0  # decides the examples of the prompt; not part of the paper's s
     menu: tuple[Tool, ...] = ()  # given with --tools, otherwise the Generator invents it
-    asked: tuple[str, ...] = ()  # the tools of a given menu that the answer should call
+    asked: tuple[Tool, ...] = ()  # the tools of a given menu that the answer should call
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def sample_specs(
             size = min(spec.menu_size, len(tools))
             own = random.Random(example_seed)
             menu = tuple(own.sample(tools, size))
-            asked = tuple(tool.name for tool in own.sample(menu, spec.calls))
+            asked = tuple(own.sample(menu, spec.calls))
             spec = replace(spec, menu_size=size, menu=menu, asked=asked)
         specs.append(spec)
     return specs
@@ -278,7 +278,6 @@ def examples_of(spec: Spec) -> list[Example]:
 def prompt(spec: Spec, template: Template = BANK) -> Chat:
     """Return the chat messages that ask for one task."""
     shown = examples_of(spec)
-    given = bool(spec.menu)
     chat = template.fill(
         domain=spec.domain,
         context=spec.context,
@@ -286,16 +285,16 @@ def prompt(spec: Spec, template: Template = BANK) -> Chat:
         calls=spec.calls,
         tools=as_json(spec.menu),
         outline=", ".join(outline(tool) for tool in spec.menu),
-        asked=" and ".join(spec.asked),
-        first="".join(spec.asked[:1]),
-        signatures=signatures([tool for tool in spec.menu if tool.name in spec.asked]),
+        asked=" and ".join(tool.name for tool in spec.asked),
+        first=spec.asked[0].name if spec.asked else "",
+        signatures=signatures(spec.asked),
         example=show(shown[0]),
     )
     if template not in (BANK, GIVEN):
         return chat
     turns = []
     for example in shown:
-        turns += as_turn(example, given)
+        turns += as_turn(example, bool(spec.menu))
     return [chat[0], *turns, *chat[1:]]
 
 
@@ -342,10 +341,8 @@ def show(example: Example) -> str:
 
 def write(example: Example, given: bool = False) -> str:
     """Write an example as the Generator should have written it; a given menu is left out."""
-    called = [call.name for call in example.calls]
-    tools = [tool for tool in example.tools if not given or tool.name in called]
     texts = {
-        "think": plan(tools, example),
+        "think": plan(example, given),
         "question": example.question,
         "available_tools": as_json(example.tools),
         "tool_call_answer": as_json(example.calls),
@@ -363,10 +360,16 @@ def as_json(items: Sequence[Tool | Call]) -> str:
     return json.dumps([item.to_json() for item in items], ensure_ascii=False)
 
 
-def plan(tools: list[Tool], example: Example) -> str:
-    """Write the numbered plan of a task: these tools in short, then the calls with their values."""
+def plan(example: Example, given: bool) -> str:
+    """Write the numbered plan of a task: the tools in short, then the calls with their values.
+
+    With a given menu: the tools to call, the request, then the calls with the values in it.
+    """
     menu = {tool.name: tool for tool in example.tools}
-    lines = [signatures(tools)]
+    lines = [signatures(example.tools)]
+    if given:
+        called = [menu[call.name] for call in example.calls]
+        lines = [signatures(called), f"Request: {example.question}"]
     for n, call in enumerate(example.calls, 1):
         given = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
         left_out = menu[call.name].parameters.keys() - call.arguments.keys()
@@ -375,7 +378,7 @@ def plan(tools: list[Tool], example: Example) -> str:
     return "\n".join(lines)
 
 
-def signatures(tools: list[Tool]) -> str:
+def signatures(tools: Sequence[Tool]) -> str:
     """Number these tools, one on a line."""
     return "\n".join(f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1))
 

@@ -207,9 +207,9 @@ def test_menus_are_drawn_from_the_tools_and_capped_by_what_there_is(tools):
     orders = {tuple(tool.name for tool in spec.menu) for spec in specs if spec.menu_size == 3}
     assert len(orders) == 6
     for spec in specs:
-        assert len(set(spec.asked)) == spec.calls
-        assert set(spec.asked) <= {tool.name for tool in spec.menu}
-    asked = [name for spec in specs for name in spec.asked]
+        assert len({tool.name for tool in spec.asked}) == spec.calls
+        assert all(tool in spec.menu for tool in spec.asked)
+    asked = [tool.name for spec in specs for tool in spec.asked]
     assert all(80 < asked.count(tool.name) < 160 for tool in tools)
 
 
@@ -222,11 +222,11 @@ def test_without_tools_the_specs_are_those_of_before():
 
 
 def test_the_prompt_shows_the_menu_and_examples_without_a_menu_block(tools):
-    spec = Spec("home", "single_turn", 3, 1, 7, tools, ("stop_all",))
+    spec = Spec("home", "single_turn", 3, 1, 7, tools, (tools[2],))
     chat = generator.prompt(spec, generator.template_of("bank", given=True))
     assert [message["role"] for message in chat] == ["system", *["user", "assistant"] * 5]
     assert chat[-2]["content"].startswith(f"Tools:\n{generator.as_json(tools)}\n")
-    assert chat[-1]["content"] == "<think>\nTool 1: stop_all()\nCall 1: stop_all with"
+    assert chat[-1]["content"] == "<think>\nTool 1: stop_all()\nRequest:"
     for asked, reply in zip(chat[1:-2:2], chat[2:-2:2]):
         assert "<available_tools>" not in reply["content"] and "Tool 2" not in reply["content"]
         menu = read_menu(asked["content"])
@@ -318,7 +318,7 @@ def test_duplicates_do_not_depend_on_the_menu(tools):
 
 
 def test_another_tool_than_asked_for_is_dropped_or_costs_its_share(tools):
-    spec = Spec("home", "single_turn", 3, 2, menu=tools, asked=("stop_all", "send_note"))
+    spec = Spec("home", "single_turn", 3, 2, menu=tools, asked=(tools[2], tools[1]))
     calls = [Call("stop_all", {}), Call("stop_all", {})]
     task = Task("a", "Stop everything now and again.", list(tools), calls)
     assert curate.obedience(task, spec, CFG) == 0.5
@@ -438,7 +438,7 @@ def test_a_run_on_ones_own_tools_ends_in_a_solver_that_knows_them(
 def test_tiny_begins_its_answers_as_it_has_learned():
     template = generator.template_of(TINY_TOOLS["generator_prompt"], given=True)
     tool = Tool("book_visa", "", {"code": {}}, ("code",))
-    spec = Spec("travel", "single_turn", 1, 1, 0, (tool,), ("book_visa",))
+    spec = Spec("travel", "single_turn", 1, 1, 0, (tool,), (tool,))
     chat = generator.prompt(spec, template)
     own = generator.prompt(Spec("travel", "single_turn", 1, 1, 0))
     assert chat[-2] == own[-1]
