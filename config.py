@@ -41,7 +41,7 @@ class Config:
     seed: int = option(0, RUN, "seed of everything random")
     iterations: int = option(3, RUN, "iterations of self-play", "3, Sec. 4")
     heldout: str = option("", RUN, "file or folder of held-out tasks; default: what is prepared")
-    tools: str = option("", RUN, "JSON file of your own tools, from which menus are drawn")
+    tools: str = option("", RUN, "JSON file of your tools; menus are drawn from it")
 
     generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
     generator_batch: int = option(16, GENERATOR, "specs per step", "24 / G, Table 4")
@@ -49,7 +49,7 @@ class Config:
         "graded", GENERATOR, "how to treat a task that misses its spec", "", "graded gate free"
     )
     domains: str = option(
-        "", GENERATOR, "names with commas between, or a file with one a line", "32, Sec. 3.2"
+        "", GENERATOR, "domains, separated by commas, or a file with one per line", "32, Sec. 3.2"
     )
     guards: str = option("on", GENERATOR, "on: refuse known reward hacks", "", "on off")
     generator_prompt: str = option("bank", GENERATOR, "prompt: bank, placeholders, or a file")
@@ -132,7 +132,7 @@ TINY = dict(
     heldout="tiny",
 )
 
-# The same with --tools: the words that it knows, and its own tasks held out.
+# With --tools: self-made held-out tasks, and a prompt in the words that tiny has learned.
 TINY_TOOLS = dict(
     heldout="",
     generator_prompt=str(Path(__file__).resolve().parent / "tiny" / "tools_prompt.txt"),

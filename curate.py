@@ -19,8 +19,8 @@ Paper: Sec. 3.3.  Our decisions, where it is silent or the released code differs
   6. Within a bucket and a domain, the tasks with more calls and arguments go first: a Generator
      writes few of them, and a Solver that sees too few forgets how to answer them.
   7. The Solver is trained on the selection in its order, from easy to hard.
-  8. With --tools the menu is given: a task is not judged by it, calls must fit their schemas, and
-     quotas are shared among the tools of the first call instead of the domains.
+  8. With --tools the menu is given, so it is not checked.  Each call must fit its schema.  Quotas
+     are shared among tools instead of domains; a task counts for the tool of its first call.
 
 Each step writes its reason into the candidates that it drops, so every candidate ends with exactly
 one reason, or is selected (None).  A line of candidates.jsonl:
@@ -61,7 +61,7 @@ class Candidate:
 
     @property
     def share(self) -> str:
-        """Return what shares the quotas of the selection: the domain, or with --tools the tool."""
+        """Return the group that has a quota: the domain, or with --tools the first call's tool."""
         return self.task.calls[0].name if self.spec.menu else self.spec.domain
 
     def to_json(self) -> dict:
@@ -138,7 +138,7 @@ def _call_flaw(call: Call, task: Task, spec: Spec) -> str | None:
 def obedience(task: Task, spec: Spec, cfg: Config) -> float:
     """Return min / max of asked and given menu size, times the same for the number of calls.
 
-    With --tools this is multiplied by the share of the tools asked for that are called.
+    With --tools this is multiplied by the share of the requested tools that the answer calls.
 
     Always 1 with `--spec gate`, which drops every other size, and with `free`.
     """
@@ -151,7 +151,7 @@ def obedience(task: Task, spec: Spec, cfg: Config) -> float:
 
 
 def called_as_asked(task: Task, spec: Spec) -> float:
-    """Return the share of the tools that were asked for (--tools) which the answer calls."""
+    """Return the share of the requested tools (--tools) that the answer calls."""
     if not spec.asked:
         return 1.0
     called = {call.name for call in task.calls}
@@ -162,7 +162,7 @@ def called_as_asked(task: Task, spec: Spec) -> float:
 def signature(task: Task, given: bool = False) -> str:
     """Return the key that duplicates share: question, names of tools, calls and arguments.
 
-    Case, digits, quotes and the number of spaces do not count, nor does a given menu.
+    Case, digits, quotes and the number of spaces do not count, and neither does a `given` menu.
     """
     menu = [] if given else sorted(tool.name for tool in task.tools)
     calls = sorted([call.name, *sorted(call.arguments)] for call in task.calls)

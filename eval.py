@@ -190,9 +190,9 @@ def complete(
             own_seed = random.Random(f"{seed}/{ids[0]}").getrandbits(32)
             some = [chats[i] for i in batch]
             rollouts = player.sample(some, 1, max_new_tokens, temperature, own_seed)
-            for id, rollout in zip(ids, rollouts):
+            for id, chat, rollout in zip(ids, some, rollouts):
                 if id in left:
-                    yield id, player.text(rollout)
+                    yield id, player.text(rollout, chat)
             bar.update(len(left.intersection(ids)))
 
 

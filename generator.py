@@ -9,8 +9,8 @@ Our decisions:
   3. The plan in <think> numbers the tools and the calls, and says which optional arguments the
      request leaves out.
   4. Of two tools with the same name, the later one counts, as in the released code.
-  5. With `--tools` a spec draws its menu from one's own tools.  The prompt shows it, the Generator
-     writes the other three blocks, and the menu block is filled in.
+  5. With `--tools` the menu of a spec is drawn from the user's tools.  The prompt shows it, the
+     Generator writes the other three blocks, and `parse` adds the menu block.
 
 One raw example, the completion for the spec (library, single_turn, m = 2, n = 1):
 
@@ -111,7 +111,7 @@ BANK = Template(SYSTEM, USER)
 TEMPLATES = {"bank": BANK, "placeholders": PLACEHOLDERS}
 FIELDS = {"domain", "context", "menu_size", "calls"}  # every prompt has them; {example} is optional
 
-# The same with a given menu (--tools).
+# The prompt with a given menu (--tools).
 GIVEN = Template(
     """You write tasks for a tool-calling assistant: what a user asks for, and the calls that do \
 it. The tools are given.
@@ -240,7 +240,7 @@ def sample_specs(
 ) -> list[Spec]:
     """Return the same `count` specs for the same seed, each with a seed for its own examples.
 
-    With `tools` the menu of each spec, and which of its tools to call, is drawn from them.
+    With `tools`, the menu of each spec and the tools to call are drawn from them.
     """
     rng = random.Random(seed)
     specs = []
@@ -261,7 +261,7 @@ def sample_specs(
 def examples_of(spec: Spec) -> list[Example]:
     """Return the examples that the prompt for this spec shows, each from a different domain.
 
-    No example has a tool with the name of one in a given menu.
+    No example has a tool with the same name as one in a given menu.
     """
     shown: dict[str, Example] = {}
     seed = spec.example_seed
@@ -409,7 +409,7 @@ def parse(
     """Read a completion, however broken.  Never raises.
 
     `chat` is the prompt: a question that is a piece of it counts as a placeholder.  A given `menu`
-    is filled in, whatever the completion says about it.
+    replaces whatever menu the completion has.
 
     >>> parse("<think>hm</think>").reasons
     ['no question', 'no available_tools', 'no tool_call_answer']

@@ -6,8 +6,8 @@ found within ten GRPO steps (docs/rewards.md has the scores with and without the
   flaw             a copy of an example in the prompt, or a question that no person would ask: the
                    task earns r_fmt only, and the Solver never sees it
   near_duplicates  tasks of a batch that differ in little but their values: the reward of each,
-                   except r_fmt, is divided by their number; with given tools (--tools), on which
-                   many questions must be alike, only tasks with the same words and values
+                   except r_fmt, is divided by their number; with --tools many questions are
+                   necessarily similar, so only questions with the same words and values count
   leaks            a value that is in the prompt's example but not in the question: its call
                    earns no r_acc
   BARE             a task none of whose calls passes an argument: half of r_valid
@@ -24,6 +24,7 @@ import re
 from ast_match import Call, Tool
 from examples import Example
 from generator import BLOCKS, Task
+from plumbing.toolset import leaves
 from text_match import grounded, same_value
 
 COPIES = (
@@ -106,8 +107,8 @@ def near_duplicates(tasks: list[Task | None], given: bool = False) -> list[int]:
     """Count, for each task of a batch, those with nearly the same question, itself included.
 
     Two questions are near-duplicates if their word bigrams, with all values masked, have a Jaccard
-    similarity of ALIKE or more.  With given tools (--tools) many questions must be alike, so only
-    those with the same values count.
+    similarity of ALIKE or more.  With `given` tools (--tools) many questions are necessarily
+    similar, so only those with the same words and values count.
     """
     texts = [task.question if given and task else _mask(task) for task in tasks]
     bigrams = [_ngrams(text, 2) for text in texts]
@@ -157,7 +158,7 @@ def _texts(calls: list[Call]) -> set[str]:
     """Return the text values of MIN_LETTERS or more in these calls, in lower case."""
     texts = set()
     for call in calls:
-        for value in call.arguments.values():
+        for value in leaves(call.arguments):
             if isinstance(value, str) and len(value) >= MIN_LETTERS:
                 texts.add(value.lower())
     return texts
@@ -176,7 +177,7 @@ def _mask(task: Task | Example | None) -> str:
         return ""
     values = []
     for call in task.calls:
-        values += [str(value) for value in call.arguments.values()]
+        values += [str(value) for value in leaves(call.arguments)]
     text = task.question
     for value in sorted(values, key=len, reverse=True):
         if value:

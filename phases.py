@@ -34,13 +34,13 @@ from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
-SELF_MADE = "self-made.jsonl"  # held-out tasks from the first curation, with --tools
+SELF_MADE = "self-made.jsonl"  # held-out tasks of the first curation, if --tools has no --heldout
 PIECE = 512  # completions per saved piece of an unfinished curation
 PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer slots empty
 
 
 def check_inputs(cfg: Config, run: Run) -> None:
-    """Raise UsageError if a file that an option names cannot be used; keep one's own tools."""
+    """Raise UsageError if a file that an option names is unusable; copy the user's tools."""
     generator.template_of(cfg.generator_prompt, bool(cfg.tools))
     solver.template_of(cfg.solver_prompt)
     _, tools = world(cfg)
@@ -49,7 +49,7 @@ def check_inputs(cfg: Config, run: Run) -> None:
 
 
 def world(cfg: Config) -> tuple[list[str], tuple[Tool, ...]]:
-    """Return the domains of the specs and one's own tools; these are a domain of their own."""
+    """Return the domains of the specs, and the user's tools, whose file names their only domain."""
     if cfg.tools:
         return [Path(cfg.tools).stem], toolset.read_tools(cfg.tools)
     domains = toolset.read_domains(cfg.domains) if cfg.domains else generator.DOMAINS
@@ -214,7 +214,7 @@ class SolverBatches(Batches):
         leaked = 0
         for i, rollout in enumerate(rollouts):
             task = tasks[i // cfg.group]
-            answer = solver.parse(player.text(rollout))
+            answer = solver.parse(player.text(rollout, chats[i // cfg.group]))
             leaks = guards.leaks(answer.calls, solver.example_of(task), task.question)
             leaked += any(leaks)
             blocked = leaks if cfg.guards == "on" else None
@@ -251,28 +251,26 @@ def piece(cfg: Config) -> int:
 
 
 def awaits_heldout(cfg: Config, run: Run) -> bool:
-    """Return whether the held-out tasks are self-made and the first curation is yet to come."""
-    return bool(cfg.tools) and not cfg.heldout and not run.path(1, SELF_MADE).exists()
+    """Return whether the held-out tasks are self-made and do not exist yet."""
+    return bool(cfg.tools) and not cfg.heldout and not run.path(1, "tasks.jsonl").exists()
 
 
 def heldout(cfg: Config, run: Run) -> dict[str, list[Task]]:
-    """Return the held-out tasks of each benchmark; self-made with one's own tools alone."""
-    if cfg.heldout or not cfg.tools:
-        return eval.load_heldout(cfg.heldout, cfg.eval_tasks)
-    path = run.path(1, SELF_MADE)
-    return {path.stem: eval.load_tasks(path)}
+    """Return the held-out tasks by name: self-made ones if --tools has no --heldout."""
+    own = str(run.path(1, SELF_MADE)) if cfg.tools else ""
+    return eval.load_heldout(cfg.heldout or own, cfg.eval_tasks)
 
 
 def set_aside(cfg: Config, run: Run, k: int, selected: list[Candidate]) -> list[Candidate]:
     """Hold out every fifth task of the first selection if there are no other held-out tasks.
 
-    Return the tasks to train on; in later iterations these are none of the held-out tasks.
+    Return the tasks to train on.  Later selections lose tasks that are already held out.
     """
     if cfg.heldout or not cfg.tools:
         return selected
     aside = selected[::5]
     if k > 1:
-        known = {curate.signature(task, True) for task in heldout(cfg, run)["self-made"]}
+        known = {curate.signature(task, True) for task in eval.load_tasks(run.path(1, SELF_MADE))}
         aside = [c for c in selected if curate.signature(c.task, True) in known]
     for c in aside:
         c.reason = "held out"
@@ -282,7 +280,7 @@ def set_aside(cfg: Config, run: Run, k: int, selected: list[Candidate]) -> list[
 
 
 def uncalled(cfg: Config, selected: list[Candidate]) -> list[str]:
-    """Return the names of one's own tools that no selected task calls."""
+    """Return the names of the user's tools that no training task calls."""
     called = set()
     for c in selected:
         called |= {call.name for call in c.task.calls}
@@ -357,7 +355,8 @@ def measure(
         cfg.probe_temperature,
         seed,
     )
-    answers = [solver.parse(frozen.text(rollout)).calls for rollout in rollouts]
+    texts = [frozen.text(rollout, chats[i // K]) for i, rollout in enumerate(rollouts)]
+    answers = [solver.parse(text).calls for text in texts]
     for c, own in zip(candidates, batched(answers, K)):
         c.p = curate.pass_rate(own, c.task.calls)  # Sec. 3.2.1: pass@K
 

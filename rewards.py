@@ -94,7 +94,7 @@ def r_valid(draft: Draft) -> float:
     """Return the mean score of the gold calls, Eq. (2).
 
     A call scores .4 [tool in the menu] + .4 [all required arguments] + .2 [all values in the
-    question].  With a given menu (--tools) the second part asks that the call fits its schema.
+    question].  With a given menu (--tools) the second part is earned if the call fits its schema.
     """
     menu = {tool.name: tool for tool in draft.tools or []}
     scores = []

@@ -118,7 +118,7 @@ def evaluate(cfg: Config, run: Run, k: int, solver_path: str) -> None:
     if path.exists() or phases.awaits_heldout(cfg, run):
         return
     if k > 0:
-        evaluate(cfg, run, 0, cfg.model)  # if there were no held-out tasks before
+        evaluate(cfg, run, 0, cfg.model)  # self-made tasks did not exist before
     run.begin(k, "evaluation")
     player = run.load(solver_path)
     template = solver.template_of(cfg.solver_prompt)

@@ -1,12 +1,13 @@
 """A prompt with named fields: one of those that ship, or your own from a file.
 
     --generator-prompt mine.txt      fields {domain} {context} {menu_size} {calls} {example}
-                                     with --tools also {tools} {outline} {asked} {first}
+                                     with --tools {tools} {outline} {asked} {first}
+                                     {signatures} instead of {example}
     --solver-prompt mine.txt         fields {tools} {question} {example}
 
 A line `---` separates the system message from the user message; without it all text is the user
-message.  A second line `---` begins the words with which the answer begins: the model goes on from
-there.  Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
+message.  Text after a second line `---` is the beginning of the answer, which the model continues.
+Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
 
     >>> Template("", "Domain: {domain}").fill(domain="math")
     [{'role': 'user', 'content': 'Domain: math'}]
@@ -25,7 +26,7 @@ FIELD = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class Template:
-    """The system message and the user message of a prompt, and how the answer begins."""
+    """The system message and the user message of a prompt, and the beginning of the answer."""
 
     system: str
     user: str

@@ -79,8 +79,8 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
 SMALL = 2  # size of a task with one call of one argument
-T975 = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23]  # Student's t, 2 values on
-T975 += [2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09]  # 12 to 20 values
+T975 = [12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23]  # Student's t for 2 to 11
+T975 += [2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09]  # for 12 to 20 values
 
 
 def clean_tasks(folder: Path, count: int, seed: int) -> None:

@@ -1,10 +1,12 @@
-"""Self-play on one's own tools against self-play on all domains, held out on these tools.
+"""Compare self-play on given tools with self-play on all domains, on held-out tasks of the tools.
 
     python -m experiments.own_tools --seeds 5
 
-A program writes eight tools of one domain whose names and sets of arguments tiny has never seen,
-and held-out tasks that ask for them, with values that it has never seen.  Each arm is
-`python selfplay.py` with the options in ablations.VARIANTS.  Finished runs are kept in --results.
+A program writes eight tools of one domain, with names and sets of arguments that tiny has never
+seen.  It also writes held-out tasks for these tools, with values that tiny has never seen.
+
+Each arm is `python selfplay.py` with the options in ablations.OWN_VARIANTS.  Finished
+runs are kept in --results.
 """
 
 import argparse

@@ -91,7 +91,7 @@ def survey_solver(a: argparse.Namespace, player: Player) -> None:
     def answer(n: int, some: list[Task]) -> list[str]:
         chats = [solver.prompt(task, template) for task in some]
         rollouts = player.sample(chats, 1, a.answer_tokens, 0.0)
-        return [player.text(rollout) for rollout in rollouts]
+        return [player.text(rollout, chat) for rollout, chat in zip(rollouts, chats)]
 
     fixed = Path(a.prompt).name == "fixed_solver.txt"
     texts = dict(zip([t.id for t in tasks], in_pieces(a.out, tasks, PIECE, answer, "answers")))

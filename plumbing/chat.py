@@ -171,8 +171,8 @@ class ChatFormat:
     def prompt(self, chat: Chat) -> str:
         """Return a chat as text, up to where the assistant begins to write.
 
-        A last message of the assistant is how its answer begins; it replaces a thought that the
-        template opens.  Raises UnusableModel if the template fails or drops what the user says.
+        A last message of the assistant is the beginning of its answer.  It replaces a thought that
+        the template opens.  Raises UnusableModel if the template fails or drops what the user says.
         """
         if chat[-1]["role"] == "assistant":
             return self.prompt(chat[:-1]).removesuffix(self.prefill()) + chat[-1]["content"]

@@ -8,6 +8,7 @@ phase had nothing to learn from; 130: Ctrl-C.
 import argparse
 import difflib
 import json
+import os
 import platform
 import zlib
 from collections.abc import Callable
@@ -28,14 +29,7 @@ from plumbing.run import Run, enough_memory
 from plumbing.runfolder import locked, remove, write_whole
 from plumbing.trackers import wandb
 
-LEAST = {
-    "seed": 0,
-    "generator_steps": 0,
-    "group": 2,
-    "select": 5,
-    "temperature": 0.01,
-    "candidate_temperature": 0.01,
-}
+LEAST = {"seed": 0, "generator_steps": 0, "group": 2, "candidate_temperature": 0.01}
 MOST = {"p_min": 1, "p_max": 1, "p_large_menu": 1}
 MANY = 10**9  # upper bound of every other option
 AGAIN = "All files on disk are intact; the same command continues from the last checkpoint."
@@ -149,8 +143,12 @@ def check_values(parser: Parser, cfg: Config) -> None:
             parser.error(f"{flag(f.name)} {value} is too large: it must be at most {high}")
     if cfg.p_min > cfg.p_max:
         parser.error(f"--p-min {cfg.p_min} is above --p-max {cfg.p_max}: no task would be kept")
+    if cfg.tools and cfg.generator_prompt == "placeholders":
+        parser.error(
+            "--generator-prompt placeholders shows no menu: with --tools use bank or a file"
+        )
     if cfg.tools and cfg.domains:
-        parser.error("--domains has no effect with --tools: leave one of them out")
+        parser.error("--domains has no effect with --tools: use one of them")
     if cfg.rows != "auto" and not (cfg.rows.isdecimal() and int(cfg.rows) > 0):
         parser.error(f"--rows {cfg.rows} is neither auto nor a number of at least 1")
 
@@ -159,7 +157,7 @@ def machine(cfg: Config) -> dict[str, str]:
     """Return what determines a run bit for bit, besides its settings."""
     files = [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("plumbing/*.py"))]
     named = [ROOT / "examples.txt"]
-    named += map(Path, (cfg.generator_prompt, cfg.solver_prompt, cfg.tools, cfg.domains))
+    named += map(Path, (cfg.generator_prompt, cfg.solver_prompt))
     files += [path for path in named if path.is_file()]
     code = zlib.crc32(b"".join(file.read_bytes() for file in files))
     return {
@@ -172,13 +170,21 @@ def machine(cfg: Config) -> dict[str, str]:
     }
 
 
+def inputs(cfg: Config) -> str:
+    """Return a checksum of the file of tools or domains, or "": another one is another run."""
+    for name in (cfg.tools, cfg.domains):
+        if os.path.isfile(name):
+            return f"{zlib.crc32(Path(name).read_bytes()):08x}"
+    return ""
+
+
 def open_folder(cfg: Config, set_changed: bool) -> Path:
     """Return the run folder; raise UsageError if it holds a run with other settings."""
     folder = Path("runs") / cfg.run
     path = folder / "config.json"
-    wanted = asdict(cfg) | {"machine": machine(cfg), "date": today()}
+    wanted = asdict(cfg) | {"machine": machine(cfg), "date": today(), "inputs": inputs(cfg)}
     if path.exists() and any(folder.glob("iter*")):
-        found = report.config(folder)
+        found = asdict(Config()) | {"inputs": ""} | report.config(folder)
         wanted["date"] = found.get("date", today())  # prompts stay the same on another day
         other = {key for key, value in wanted.items() if found.get(key) != value} - MAY_CHANGE
         settings = sorted(other - {"machine"})

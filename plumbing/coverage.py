@@ -1,4 +1,4 @@
-"""Which of one's own tools (--tools) the tasks call: a table for the report."""
+"""Coverage of the user's tools (--tools): how often the tasks call each, for the report."""
 
 import json
 from collections import Counter

@@ -133,7 +133,7 @@ class Player:
     def text(self, rollout: Rollout, chat: Chat = ()) -> str:
         """Return a completion as text, without its end token.
 
-        If the `chat` or the template has begun the answer, the text begins with that.
+        If the `chat` or the template contains the beginning of the answer, that comes first.
         """
         ids = rollout.completion[:-1] if rollout.finished else rollout.completion
         return self.chat.begin(chat) + self.tokenizer.decode(ids, skip_special_tokens=False)

@@ -35,7 +35,7 @@ CURVES = {  # phase -> the numbers that are drawn
     "generator": ("fmt", "valid", "diff", "sem", "usable", "copies"),
     "solver": ("fmt", "acc", "zero_advantage_groups"),
 }
-SELF_MADE = "self-made"  # the benchmark of phases.SELF_MADE
+SELF_MADE = "self-made"  # how tables name the tasks of phases.SELF_MADE
 SHOWN = ("reward", "entropy", "kl", "grad_norm", "length", "truncated")
 GENERATOR_SHOWN = ("p", "near_duplicates", "menu_met", "omits")
 VerdictsById = dict[
@@ -180,6 +180,9 @@ def training(folder: Path) -> str:
             for sentence in alarms(lines).values():
                 worries += f"! {iteration_name(k)} {phase}: {sentence}\n"
         text += aligned(rows) + "\n"
+    for line in log(folder, "curate"):
+        for sentence in alarms([line]).values():
+            worries += f"! {iteration_name(line['iteration'])} curate: {sentence}\n"
     return text + (worries or "no alarm\n")
 
 
@@ -270,9 +273,9 @@ def write_cards(folder: Path) -> None:
         for role in USE:
             there = folder / f"iter{k}" / role
             if (there / "config.json").exists() and not (there / "README.md").exists():
-                write_whole(there / "README.md", card(folder, k, role, found))
                 if (folder / TOOLS).exists():
                     write_whole(there / TOOLS, (folder / TOOLS).read_text(encoding="utf-8"))
+                write_whole(there / "README.md", card(folder, k, role, found))
 
 
 def card(folder: Path, k: int, role: str, found: dict[int, VerdictsById]) -> str:

@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
-TOOLS = "tools.json"  # one's own tools (--tools), in the run folder and beside each checkpoint
+TOOLS = "tools.json"  # copy of --tools, in the run folder and in each checkpoint's folder
 
 
 @contextmanager

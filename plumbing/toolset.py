@@ -1,4 +1,4 @@
-"""Tools and domains of one's own: read them, check schemas, check calls against schemas.
+"""User-defined tools and domains: read them, check schemas, check calls against schemas.
 
 Not in the paper, where the Generator invents every menu.  With `--tools FILE` each spec draws its
 menu from the file (generator.py), and a gold call must fit the schema of its tool: types, enums,
@@ -13,11 +13,12 @@ One raw file.  Wrapped tools of OpenAI's form and MCP's `inputSchema` are read a
 """
 
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ast_match import Call, Tool, canonical, plain
+from ast_match import SCHEMAS, Call, Tool, canonical, plain
 from errors import Malformed, UsageError
 
 TYPES = {
@@ -45,10 +46,10 @@ SHOWN_ONLY = {"title", "description", "default", "example", "examples", "format"
 
 @lru_cache
 def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
-    """Read a JSON list of tools, each with another name.
+    """Read a JSON list of tools with different names.
 
-    Raises UsageError that names the file, the tool and what is wrong with it.  Without `check` any
-    schema will do.
+    Raises UsageError that names the file, the tool and what is wrong with it.  Without `check`
+    schemas are not checked.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -65,9 +66,11 @@ def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
 
 
 def _tools(items: Any, check: bool) -> list[Tool]:
+    if isinstance(items, dict):  # what an MCP server answers
+        items = items.get("tools")
     fewest = 2 if check else 1  # a menu offers a choice
     if not isinstance(items, list) or len(items) < fewest:
-        raise Malformed(f"it needs a list of at least {fewest} tool(s)")
+        raise Malformed(f"it needs a list of tools, at least {fewest}")
     tools = []
     for number, item in enumerate(items, 1):
         try:
@@ -77,13 +80,22 @@ def _tools(items: Any, check: bool) -> list[Tool]:
         if tool.name in {other.name for other in tools}:
             raise Malformed(f"two tools are named {tool.name}")
         if check:
-            _check_tool(tool)
+            _check_tool(tool, item)
         tools.append(tool)
     return tools
 
 
-def _check_tool(tool: Tool) -> None:
-    """Raise `Malformed` if a schema has anything that `misfit` cannot check."""
+def _check_tool(tool: Tool, item: dict) -> None:
+    """Raise `Malformed` if a schema has a keyword or a type that `misfit` cannot check."""
+    if not tool.name.isprintable():
+        raise Malformed(f"the name {tool.name!r} has a control character")
+    wrapped = item.get("function", item)
+    whole = next((wrapped[key] for key in SCHEMAS if key in wrapped), {})
+    outside = {"required": wrapped.get("required", [])}  # beside the parameters
+    for schema in (outside, whole):
+        if schema is outside or schema.get("type") == "object":
+            schema = {key: value for key, value in schema.items() if key != "$schema"}
+            _check_schema(schema, f"tool {tool.name}")
     for name in tool.required:
         if name not in tool.parameters:
             raise Malformed(f"tool {tool.name} requires {name}, which is not in its parameters")
@@ -96,7 +108,9 @@ def _check_schema(schema: Any, where: str) -> None:
         raise Malformed(f"{where}: its schema is not an object")
     for keyword, value in schema.items():
         if keyword not in SHOWN_ONLY and not isinstance(value, CHECKED.get(keyword, ())):
-            raise Malformed(f"{where}: {keyword} is not supported, or not in this form")
+            raise Malformed(f"{where}: {keyword} is not supported, or has the wrong type")
+        if value == [] and keyword in ("enum", "anyOf"):
+            raise Malformed(f"{where}: {keyword} is empty")
     for kind in _kinds(schema):
         if kind not in list(TYPES):
             raise Malformed(f"{where}: the type {kind!r} is not supported")
@@ -111,32 +125,31 @@ def _check_schema(schema: Any, where: str) -> None:
 
 
 def _kinds(schema: dict) -> list[str]:
-    """Return the allowed types; an empty list allows any."""
+    """Return the allowed types; an empty list means any type."""
     kinds = schema.get("type", [])
     return kinds if isinstance(kinds, list) else [kinds]
 
 
 def read_domains(text: str) -> list[str]:
-    """Return the domains that --domains names: names with commas between, or a file's lines.
+    """Return the domains of --domains: names separated by commas, or the lines of a file.
 
     >>> read_domains("bakery, night school")
     ['bakery', 'night school']
     """
-    path = Path(text)
     try:
-        if path.is_file():
-            text = path.read_text(encoding="utf-8").replace("\n", ",")
+        if os.path.isfile(text):  # unlike Path.is_file, it takes any long text
+            text = Path(text).read_text(encoding="utf-8-sig").replace("\n", ",")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--domains {text} cannot be read: {error}") from None
     names = [name.strip() for name in text.split(",")]
     names = list(dict.fromkeys(name for name in names if name))
     if not names:
-        raise UsageError("--domains names no domain: give names with commas between, or a file")
+        raise UsageError("--domains names no domain: give names separated by commas, or a file")
     return names
 
 
 def call_misfit(call: Call, tool: Tool) -> str | None:
-    """Return why a call does not fit its tool, or None.  `call` needs the tool's name.
+    """Return why a call of this tool does not fit its schema, or None.
 
     >>> heat = Tool("heat", "", {"degrees": {"type": "integer"}}, ("degrees",))
     >>> call_misfit(Call("heat", {"degrees": "20"}), heat)
@@ -167,18 +180,17 @@ def misfit(value: Any, schema: dict) -> str | None:
 
 
 def leaves(value: Any) -> list:
-    """Return the texts, numbers and Booleans in a value of any depth.
+    """Return the texts, numbers and Booleans in a value of any depth, and the empty lists in it.
 
-    >>> leaves({"to": ["Ann", "Bo"], "when": {"hour": 9}})
-    ['Ann', 'Bo', 9]
+    >>> leaves({"to": ["Ann", "Bo"], "when": {"hour": 9}, "copies": []})
+    ['Ann', 'Bo', 9, []]
     """
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
+    parts = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(parts, list):
         return [value]
     found = []
-    for part in value:
-        found += leaves(part)
+    for part in parts:
+        found += [part] if part in ([], {}) else leaves(part)
     return found
 
 
@@ -197,7 +209,7 @@ def _first(reasons: Any) -> str | None:
 
 
 def _has_type(value: Any, kind: str) -> bool:
-    """Return whether a value has a JSON type: 2.0 is an integer, true is no number."""
+    """Return whether a value has a JSON type: 2.0 is an integer; true is not a number."""
     if isinstance(value, bool):
         return kind == "boolean"
     if kind == "integer" and isinstance(value, float):

@@ -2,7 +2,7 @@
 
     python -m scripts.ask --tools tools.json "Will it rain in Paris?"
     python -m scripts.ask --tools tools.json       # one question per line, until Ctrl-D
-    python -m scripts.ask "Will it rain in Paris?" # the tools that the Solver was trained with
+    python -m scripts.ask "Will it rain in Paris?" # the tools that the Solver was trained on
 
 Without --model, the most recently trained Solver under runs/ answers, with the prompt that it was
 trained with.  tools.json has the menu; OpenAI's form {"type": "function", "function": {...}} is
@@ -54,11 +54,13 @@ def prompt_of(model: str) -> str:
 
 
 def menu_of(model: str) -> str:
-    """Return the path of the tools that a Solver was trained with (--tools)."""
-    for folder in (Path(model), Path(model).parent.parent):
-        if (folder / TOOLS).exists():
-            return str(folder / TOOLS)
-    raise UsageError(f"{model} has no {TOOLS} beside it: name the menu with --tools FILE.")
+    """Return the path of the tools that a Solver was trained on (--tools), or ""."""
+    run = Path(model).parent.parent
+    if (run / "log.jsonl").exists() and (run / TOOLS).exists():
+        return str(run / TOOLS)
+    if (Path(model) / TOOLS).exists():
+        return str(Path(model) / TOOLS)
+    return ""
 
 
 def doubts(calls: list[Call], menu: list[Tool]) -> list[str]:
@@ -87,8 +89,9 @@ def answer(
     player: Player, template: Template, task: Task, max_new_tokens: int, show_raw: bool
 ) -> bool:
     """Print the calls that answer a task's question; return whether there are any."""
-    (rollout,) = player.sample([solver.prompt(task, template)], 1, max_new_tokens, 0.0, 0)
-    text = player.text(rollout)
+    chat = solver.prompt(task, template)
+    (rollout,) = player.sample([chat], 1, max_new_tokens, 0.0, 0)
+    text = player.text(rollout, chat)
     found = solver.parse(text)
     if show_raw or not found.calls:
         say(text)
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("ask", description=__doc__, formatter_class=raw)
     parser.add_argument("question", nargs="?", help="default: read questions from standard input")
-    parser.add_argument("--tools", help="JSON file with the menu; default: the Solver's own")
+    parser.add_argument("--tools", help="JSON file with the menu; default: that of its training")
     parser.add_argument("--model", help="folder or hub name; default: the newest, else tiny")
     parser.add_argument("--prompt", help="bank, placeholders or a file; default: as trained")
     parser.add_argument("--raw", action="store_true", help="also print the raw answer")
@@ -136,7 +139,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         model = a.model or newest_solver()
-        menu = list(toolset.read_tools(a.tools or menu_of(model), check=False))
+        path = a.tools or menu_of(model)
+        if not path:
+            raise UsageError(f"{model} has no {TOOLS} beside it: name the menu with --tools FILE.")
+        menu = list(toolset.read_tools(path, check=False))
         template = solver.template_of(a.prompt or prompt_of(model))
         player = Player(model, a.device, a.sampler, frozen=True)
         for question in [a.question] if a.question else typed_questions():

@@ -1,4 +1,4 @@
-"""Write a copy of a trained Solver that an OpenAI-compatible server can serve.
+"""Write a copy of a trained Solver for an OpenAI-compatible server.
 
     python -m scripts.serve runs/tiny-travel/iter3/solver served
     transformers serve served --port 8000      # pip install "transformers[serving]"
@@ -7,12 +7,11 @@ Two things are added to the copy.  Its chat template writes the Solver's prompt 
 messages and tools; without tools from the client it uses the Solver's own (--tools).  Its response
 template tells the server which part of an answer is the thought and which are the tool calls.
 
-The copy is for a server alone: this project's commands take the original.  The Solver answers with
-calls and never with text, so it has nothing to say to the result of a call.
+The copy is only for servers; the commands of this project need the original.  The Solver answers
+with calls and never with text, so it cannot respond to the result of a call.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -22,13 +21,13 @@ from generator import Task
 from plumbing import toolset
 from plumbing.chat import MARK, TRIAL, ChatFormat
 from plumbing.command import run_command
-from plumbing.loading import load_model
-from plumbing.runfolder import TOOLS, atomic_write
-from scripts.ask import prompt_of
+from plumbing.player import Player
+from plumbing.runfolder import atomic_write
+from scripts.ask import menu_of, prompt_of
 from template import FIELD, Template
 
-# Jinja: collects the tools and what was said, then replaces the messages by the Solver's prompt.
-PRELUDE = """{{%- set own = namespace(tools=[], lines=[], users=0) -%}}
+# Jinja: collect the tools and the dialogue, then replace the messages by the Solver's prompt.
+PRELUDE = """{{%- set own = namespace(tools=[], lines=[], users=0, last="") -%}}
 {{%- for tool in tools or {tools} -%}}
 {{%- set f = tool.function or tool -%}}
 {{%- set schema = f.parameters or {{}} -%}}
@@ -36,13 +35,17 @@ PRELUDE = """{{%- set own = namespace(tools=[], lines=[], users=0) -%}}
 "parameters": schema.properties or {{}}, "required": schema.required or []}} -%}}
 {{%- set own.tools = own.tools + [flat] -%}}
 {{%- endfor -%}}
-{{%- for m in messages if m.role in ("user", "assistant") -%}}
-{{%- set own.lines = own.lines + [m.role | capitalize ~ ": " ~ m.content] -%}}
-{{%- if m.role == "user" -%}}{{%- set own.users = own.users + 1 -%}}{{%- endif -%}}
+{{%- for m in messages if m.role in ("user", "assistant") and m.content -%}}
+{{%- set text = m.content if m.content is string else m.content | map(attribute="text") | join -%}}
+{{%- set own.lines = own.lines + [m.role | capitalize ~ ": " ~ text] -%}}
+{{%- if m.role == "user" -%}}
+{{%- set own.users = own.users + 1 -%}}
+{{%- set own.last = text -%}}
+{{%- endif -%}}
 {{%- endfor -%}}
-{{%- set said = own.lines | join("\\n") -%}}
-{{%- if own.users == 1 -%}}{{%- set said = messages[-1].content -%}}{{%- endif -%}}
+{{%- set said = own.last if own.users == 1 else own.lines | join("\\n") -%}}
 {{%- set menu = own.tools | tojson -%}}
+{{%- set enable_thinking = false -%}}
 {{%- set messages = [{messages}] -%}}
 {{%- set tools = none -%}}
 """
@@ -54,18 +57,18 @@ CLOSE_CALL = r'(?<=\}\})(?=\s*,\s*\{"name")|\s*\]\s*</tool_call_answer>'
 def prelude(template: Template, tools: list[dict]) -> str:
     """Return the Jinja text that turns any chat into the Solver's prompt."""
     example = solver.show(solver.example_of(Task("", "", [], [])))
-    known = {"tools": "menu", "question": "said", "example": json.dumps(example)}
+    known = {"tools": "menu", "question": "said", "example": repr(example)}
     messages = []
     for role, text in (("system", template.system), ("user", template.user)):
         if text:
             parts = FIELD.split(text)  # text and names of fields, in turn
-            words = [known[part] if n % 2 else json.dumps(part) for n, part in enumerate(parts)]
+            words = [known[part] if n % 2 else repr(part) for n, part in enumerate(parts)]
             messages.append(f'{{"role": "{role}", "content": {" ~ ".join(words)}}}')
-    return PRELUDE.format(tools=json.dumps(tools), messages=", ".join(messages))
+    return PRELUDE.format(tools=repr(tools), messages=", ".join(messages))
 
 
-def response_template(chat: ChatFormat) -> dict:
-    """Return which part of an answer is what, in the form that transformers reads."""
+def response_template(chat: ChatFormat, ends: list[int]) -> dict:
+    """Return transformers' description of the parts of an answer: thought, calls, text."""
     begin = chat.prompt(TRIAL).rpartition(MARK)[2]
     return {
         "defaults": {"role": "assistant"},
@@ -79,7 +82,7 @@ def response_template(chat: ChatFormat) -> dict:
                 "content": "json",
                 "transform": {"type": "function", "function": "{content}"},
             },
-            "content": {"content": "text", "close": chat.tokenizer.eos_token},
+            "content": {"content": "text", "close": chat.tokenizer.convert_ids_to_tokens(ends)},
         },
     }
 
@@ -92,19 +95,25 @@ def openai_form(tool: dict) -> dict:
 
 
 def serve(model: str, out: Path) -> None:
-    """Write the copy."""
+    """Write the copy of the Solver `model` to the folder `out`."""
     if out.exists():
         raise UsageError(f"{out} exists: name a new folder.")
-    weights, tokenizer = load_model(model)
-    chat = ChatFormat(tokenizer)
-    own = Path(model) / TOOLS
-    tools = toolset.read_tools(str(own), check=False) if own.exists() else ()
+    player = Player(model)
+    tokenizer = player.tokenizer
+    if not hasattr(tokenizer, "response_template"):
+        raise UsageError("transformers has no response templates: pip install -U transformers")
     template = solver.template_of(prompt_of(model))
-    tokenizer.response_template = response_template(chat)
+    if template.begin:
+        raise UsageError("a server cannot begin the answer: train with another --solver-prompt")
+    if template.system and player.chat.attempt(TRIAL)[1]:  # no place for a system message
+        template = Template("", f"{template.system}\n\n{template.user}")
+    own = menu_of(model)
+    tools = toolset.read_tools(own, check=False) if own else ()
+    tokenizer.response_template = response_template(player.chat, player.eos_ids)
     default = [openai_form(tool.to_json()) for tool in tools]
-    tokenizer.chat_template = prelude(template, default) + chat.template()
+    tokenizer.chat_template = prelude(template, default) + player.chat.template()
     with atomic_write(out) as part:
-        weights.save_pretrained(part)
+        player.model.save_pretrained(part)
         tokenizer.save_pretrained(part)
     print(f'{out} is ready: transformers serve {out} (pip install "transformers[serving]")')
 

@@ -86,7 +86,8 @@ def choose(run: Run, folder: Path, base: Player, trained: Player) -> Story:
 def greedy(cfg: Config, player: Player, tasks: list[Task]) -> list[str]:
     """Return a player's greedy answers."""
     chats = [solver.prompt(task, solver.template_of(cfg.solver_prompt)) for task in tasks]
-    return [player.text(r) for r in player.sample(chats, 1, cfg.answer_tokens, 0.0, 0)]
+    rollouts = player.sample(chats, 1, cfg.answer_tokens, 0.0, 0)
+    return [player.text(rollout, chat) for rollout, chat in zip(rollouts, chats)]
 
 
 def learn(run: Run, base: Player, task: Task) -> dict:
@@ -124,9 +125,9 @@ def mean_logps(cfg: Config, player: Player, rollouts: list) -> list[float]:
 def walk(folder: Path) -> str:
     """Return the page of a run folder."""
     found = report.config(folder)
-    cfg = Config(**{f.name: found[f.name] for f in fields(Config)})
+    cfg = Config(**{f.name: found[f.name] for f in fields(Config) if f.name in found})
     if cfg.tools:
-        raise UsageError(f"{folder}: the page describes runs without --tools")
+        raise UsageError(f"{folder}: it has --tools: name a run without them")
     cfg = replace(cfg, candidates=min(cfg.candidates, phases.PIECE))
     last = max(report.heldout(folder))
     with tempfile.TemporaryDirectory() as scratch:

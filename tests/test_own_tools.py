@@ -89,18 +89,28 @@ def one(**schema):
     "content, what",
     [
         ("{", "not JSON"),
-        ("[]", "it needs a list of at least 2 tool(s)"),
-        ('{"name": "f"}', "it needs a list of at least 2 tool(s)"),
+        ("[]", "it needs a list of tools, at least 2"),
+        ('{"name": "f"}', "it needs a list of tools, at least 2"),
         ([{"name": "f"}, {"description": "g"}], "tool 2: a tool has no name"),
         ([{"name": "f"}, {"name": "f"}], "two tools are named f"),
         (
             [{"name": "f", "required": ["x"]}] * 2,
             "tool f requires x, which is not in its parameters",
         ),
+        (
+            [{"name": "f", "inputSchema": {"type": "object", "$ref": "#"}}] * 2,
+            "tool f: $ref is not",
+        ),
+        (
+            [{"name": "f", "required": "x"}] * 2,
+            "tool f: required is not supported, or has the wrong",
+        ),
+        ([{"name": "f\ng"}] * 2, "the name 'f\\ng' has a control character"),
+        (one(enum=[]), "tool f, argument x: enum is empty"),
         (one(oneOf=[]), "tool f, argument x: oneOf is not supported"),
         (one(type="tuple"), "tool f, argument x: the type 'tuple' is not supported"),
         (one(type=["string", {}]), "tool f, argument x: the type {} is not supported"),
-        (one(enum="a"), "tool f, argument x: enum is not supported, or not in this form"),
+        (one(enum="a"), "tool f, argument x: enum is not supported, or has the wrong type"),
         (one(type="object", required=[1]), "tool f, argument x: required is not a list of names"),
         (one(properties={"y": {"$ref": "z"}}), "tool f, argument x.y: $ref is not supported"),
         (one(items={"pattern": "z"}), "tool f, argument x[]: pattern is not supported"),
@@ -118,6 +128,12 @@ def test_each_fault_of_the_file_is_one_line_and_exit_code_2(tmp_path, run_here, 
     lines = err.strip().splitlines()
     assert code == 2 and lines[-1].startswith(f"selfplay.py: error: --tools own.json: {what}")
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_an_mcp_server_answers_is_read(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text("\ufeff" + json.dumps({"tools": OWN}), encoding="utf-8")
+    assert [tool.name for tool in read_tools(str(path))] == ["set_heating", "send_note", "stop_all"]
 
 
 def test_a_missing_file_is_named(tmp_path, run_here):
@@ -144,9 +160,16 @@ def test_a_missing_file_is_named(tmp_path, run_here):
         (Call("send_note", {"to": ["Ann"], "when": {"hour": 9.5}}), None),
         (Call("send_note", {"to": "Ann"}), "value of the wrong type"),
         (Call("send_note", {"to": ["Ann", 3]}), "value of the wrong type"),
-        (Call("send_note", {"to": [], "when": {"day": "Monday"}}), "required argument missing"),
-        (Call("send_note", {"to": [], "when": {"hour": 1, "x": 2}}), "argument not in the schema"),
+        (
+            Call("send_note", {"to": ["Ann"], "when": {"day": "Monday"}}),
+            "required argument missing",
+        ),
+        (
+            Call("send_note", {"to": ["Ann"], "when": {"hour": 1, "x": 2}}),
+            "argument not in the schema",
+        ),
         (Call("stop_all", {}), None),
+        (Call("stop_all", {"x": 1}), "argument not in the schema"),
     ],
 )
 def test_what_does_not_fit_is_named_and_costs_a_part_of_r_valid(tools, call, why):
@@ -351,11 +374,14 @@ def test_every_fifth_task_of_the_first_selection_is_held_out(tmp_path, tools, to
     kept = phases.set_aside(cfg, run, 1, first)
     assert [c.id for c in first if c.reason == "held out"] == ["1-00", "1-05", "1-10"]
     assert len(kept) == 8
-    assert [task.id for task in phases.heldout(cfg, run)["self-made"]] == ["1-00", "1-05", "1-10"]
+    (made,) = phases.heldout(cfg, run).values()
+    assert sorted(task.id for task in made) == ["1-00", "1-05", "1-10"]
     again = candidates(tools, ["stop_all"] * 11)  # in a later iteration they are left out
     kept = phases.set_aside(cfg, run, 2, again)
     assert [c.id for c in again if c.reason == "held out"] == ["1-00", "1-05", "1-10"]
     assert len(kept) == 8 and len(phases.heldout(cfg, run)["self-made"]) == 3
+    assert phases.awaits_heldout(cfg, run)  # until the curation is finished
+    (tmp_path / "iter1/tasks.jsonl").write_text("{}")
     others = replace(cfg, heldout="tiny")
     assert not phases.awaits_heldout(cfg, run) and not phases.awaits_heldout(others, run)
     assert phases.set_aside(others, run, 1, kept) == kept
@@ -399,6 +425,8 @@ def test_domains_come_from_the_option_or_from_a_file(tmp_path):
     path = tmp_path / "domains.txt"
     path.write_text("bakery\nnight school\n\n")
     assert read_domains(str(path)) == ["bakery", "night school"]
+    long = ", ".join(generator.DOMAINS)
+    assert read_domains(long) == generator.DOMAINS
     with pytest.raises(UsageError, match="--domains names no domain"):
         read_domains(" , ")
     assert phases.world(Config(domains="bakery")) == (["bakery"], ())

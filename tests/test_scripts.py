@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,8 +114,8 @@ def test_a_menu_may_be_long_in_openais_form_and_begin_with_a_byte_order_mark(tmp
 @pytest.mark.parametrize(
     "menu, more, what",
     [
-        ('{"name": "f"}', [], "tools.json: it needs a list of at least 1 tool(s)"),
-        ("[]", [], "tools.json: it needs a list of at least 1 tool(s)"),
+        ('{"name": "f"}', [], "tools.json: it needs a list of tools, at least 1"),
+        ("[]", [], "tools.json: it needs a list of tools, at least 1"),
         ("{", [], "tools.json: not JSON"),
         (None, [], "tools.json: there is no such file"),
         ('[{"name": "f"}]', ["--device", "tpu"], "--device tpu"),
@@ -153,7 +154,7 @@ def served(tmp_path, tools, capsys):
     return folder, tmp_path / "served"
 
 
-def test_the_served_template_writes_the_solvers_prompt(served):
+def test_the_served_template_writes_the_solvers_prompt(served, tmp_path):
     folder, copy = served
     player = Player(str(folder))
     tokenizer = AutoTokenizer.from_pretrained(copy)
@@ -175,12 +176,24 @@ def test_the_served_template_writes_the_solvers_prompt(served):
     dialogue = [ask, {"role": "assistant", "content": "Whose?"}, {"role": "user", "content": "Bo"}]
     question = f"User: {QUESTION}\nAssistant: Whose?\nUser: Bo"
     assert written(dialogue) == prompt(question, menu)
+    parts = [{"type": "text", "text": QUESTION}]
+    called = {"role": "assistant", "content": None, "tool_calls": []}
+    after = [{"role": "user", "content": parts}, called, {"role": "tool", "content": "Done."}]
+    assert written(after) == prompt(QUESTION, menu)
+    odd = {"type": ["string", "null"], "default": None, "description": "a \U0001f600 {%- if -%}"}
+    tool = Tool("f", "it's", {"x": odd}, ())
+    assert written([ask], tools=[serve.openai_form(tool.to_json())]) == prompt(QUESTION, [tool])
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "tools.json").write_text(json.dumps([tool.to_json()]))
+    assert serve.main([str(other), str(tmp_path / "odd")]) == 0
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "odd")
+    assert written([ask]) == prompt(QUESTION, [tool])
 
 
 def test_the_served_template_keeps_rules_and_example_for_other_models():
     text = serve.prelude(solver.TEMPLATES["bank"], [])
     example = solver.show(solver.example_of(Task("", "", [], [])))
-    assert json.dumps(example) in text and "You call tools." in text
+    assert repr(example) in text and "You call tools." in text
     assert "{example}" not in text and "{tools}" not in text
 
 
@@ -204,17 +217,20 @@ def test_an_ordinary_client_gets_tool_calls_from_a_server(served):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    program = [shutil.which("transformers"), "serve", str(served[1]), "--port", port]
+    command = Path(sys.executable).with_name("transformers")
+    program = [str(command), "serve", str(served[1]), "--port", port]
     server = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         client = openai.OpenAI(base_url=f"http://localhost:{port}/v1", api_key="none")
         asked = dict(model=str(served[1]), messages=[{"role": "user", "content": QUESTION}])
+        answer = None
         for _ in range(120):
             try:
                 answer = client.chat.completions.create(**asked, temperature=0)
                 break
             except openai.APIConnectionError:
                 time.sleep(0.5)
+        assert answer, "the server has not started"
         (choice,) = answer.choices
         assert choice.finish_reason == "tool_calls"
         call = choice.message.tool_calls[0].function
