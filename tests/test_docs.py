@@ -225,8 +225,9 @@ def test_every_constant_has_its_value(row):
 def test_the_table_of_seeds_is_that_of_the_result_files():
     page = text_of(ROOT / "docs" / "results.md")
     share = r" ([\d.]+) % \|"
-    found = re.findall(rf"^\| (\d) \| (\d) \|{share * 4}", page, re.M)
-    files = sorted((ROOT / "experiments" / "results" / "61249c4").glob("full-*.json"))
+    found = re.findall(rf"^\| (\d+) \| (\d) \|{share * 4}", page, re.M)
+    files = list((ROOT / "experiments" / "results" / "61249c4").glob("full-*.json"))
+    files.sort(key=lambda path: int(path.stem.partition("-")[2]))
     assert len(found) == len(files) > 0
     for (seed, threads, *shown), path in zip(found, files):
         result = json.loads(path.read_text(encoding="utf-8"))

@@ -488,3 +488,16 @@ def test_the_held_out_tasks_of_the_experiment_use_its_tools_alone():
         assert curate.structural_reason(task, spec, CFG) is None
     names = [task.tools[0].name for task in own_tools.own_tasks(tools, 60)]
     assert len(set(names)) == 8
+
+
+def test_the_experiment_compares_the_arms_by_seed(tmp_path, capsys):
+    from experiments import own_tools
+
+    for seed, (own, domains) in enumerate([(0.5, 0.4), (0.7, 0.5)]):
+        for arm, last in (("own", own), ("own_domains", domains)):
+            run = {"variant": arm, "seed": seed, "accuracy": [0.2, 0.3, 0.3, last]}
+            (tmp_path / f"{arm}-{seed}.json").write_text(json.dumps(run))
+    own_tools.print_table(tmp_path)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "own 2 20.0 ± 0.0 30.0 ± 0.0 30.0 ± 0.0 60.0 ± 14.1" in lines
+    assert lines[-1].startswith("own tools minus all domains: +15.0 points [")
