@@ -4,9 +4,9 @@ Paper: Sec. 4 (AST-based accuracy).  Whatever a model writes becomes a value, or
 a short reason that can be counted; only `syntax_tree` raises anything else.  Text is parsed, never
 evaluated.
 Our decisions:
-  1. `required` counts beside `parameters` and inside; the released code looks inside only.
+  1. `required` counts both beside and inside `parameters`; the released code looks only inside.
   2. Equal means equal JSON: 1 equals 1.0; true does not equal 1; "5" does not equal 5.
-  3. [[f, g]] is [f, g]; the released code reads [f], so g escapes the price of a surplus call.
+  3. [[f, g]] is [f, g]; the released code reads [f], so g escapes the penalty for a surplus call.
   4. "arguments" that are null, empty or [], even written as text, mean a call without arguments;
      the released code reads one argument of that name.  If "arguments" is missing, the other keys
      beside the name are the arguments.
@@ -403,5 +403,5 @@ WHOLE_NUMBERS = json.JSONDecoder(parse_float=_whole)  # reads 2.0 as 2
 
 
 def exact_match(predicted: list[Call], gold: list[Call]) -> bool:
-    """Apply the paper's rule: the same calls, all of them and no other, in any order."""
+    """Apply the paper's rule: the same calls, all of them and no others, in any order."""
     return sorted(map(canonical, predicted)) == sorted(map(canonical, gold))  # Sec. 4

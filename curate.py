@@ -136,7 +136,7 @@ def _call_flaw(call: Call, task: Task, spec: Spec) -> str | None:
 
 
 def obedience(task: Task, spec: Spec, cfg: Config) -> float:
-    """Return min / max of asked and given menu size, times the same for the number of calls.
+    """Return min / max of requested and actual menu size, times the same for the number of calls.
 
     With --tools this is multiplied by the share of the requested tools that the answer calls.
 

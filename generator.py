@@ -394,7 +394,7 @@ def outline(tool: Tool) -> str:
 
 
 def is_placeholder(question: str, prompt_text: str) -> bool:
-    """Return whether a question is very short or in the prompt, or has a phrase of its form."""
+    """Return whether a question is very short, part of the prompt, or has a placeholder phrase."""
     text = question.strip().lower()
     if len(text) < 8 or text in prompt_text.lower():
         return True

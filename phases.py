@@ -1,6 +1,6 @@
 """What the three phases sample and reward: the batches of GRPO, and the proposals of curation.
 
-Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the loop around it.
+Paper: Sec. 3.2 (Generator), 3.3 (proposals), 3.4 (Solver).  selfplay.py has the loop around them.
 
 Letters: N prompts per step, G completions per prompt, K answers per task.  Our decision: --replay
 puts tasks of earlier iterations before the new ones, in random order (0 by default).
@@ -34,7 +34,7 @@ from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
-SELF_MADE = "self-made.jsonl"  # held-out tasks of the first curation, if --tools has no --heldout
+SELF_MADE = "self-made.jsonl"  # set aside by the first curation, with --tools and no --heldout
 PIECE = 512  # completions per saved piece of an unfinished curation
 PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer slots empty
 
@@ -49,7 +49,7 @@ def check_inputs(cfg: Config, run: Run) -> None:
 
 
 def world(cfg: Config) -> tuple[list[str], tuple[Tool, ...]]:
-    """Return the domains of the specs, and the user's tools, whose file names their only domain."""
+    """Return domains and the user's tools; with --tools the only domain is the name of the file."""
     if cfg.tools:
         return [Path(cfg.tools).stem], toolset.read_tools(cfg.tools)
     domains = toolset.read_domains(cfg.domains) if cfg.domains else generator.DOMAINS
@@ -256,7 +256,7 @@ def awaits_heldout(cfg: Config, run: Run) -> bool:
 
 
 def heldout(cfg: Config, run: Run) -> dict[str, list[Task]]:
-    """Return the held-out tasks by name: self-made ones if --tools has no --heldout."""
+    """Return the held-out tasks by name: self-made with --tools and no --heldout."""
     own = str(run.path(1, SELF_MADE)) if cfg.tools else ""
     return eval.load_heldout(cfg.heldout or own, cfg.eval_tasks)
 

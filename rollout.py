@@ -1,6 +1,6 @@
 """Sampling: completions of prompts, through Hugging Face `generate` or by hand.
 
-Paper: Table 4 (G completions per prompt, temperature 1).  `sample_hf` and `sample` have one
+Paper: Table 4 (G completions per prompt, temperature 1).  `sample_hf` and `sample` have the same
 signature and return the same ids.  What is sampled is what is trained on: temperature only, no
 top-k, no top-p, and the end token is part of the completion.
 

@@ -3,8 +3,8 @@
 Paper: Sec. 3.2.1, the last term of Eq. (2): every value of a gold call is in the question, as
 whole words.  docs/grounding.md has a table of what is found and what is not.
 Our decisions:
-  1. Value and question become lower-case words of one spelling between spaces.  A value is found if
-     its words are in the question, one after the other.
+  1. Value and question become lower-case words in one spelling, each between spaces.  A value is
+     found if its words are in the question, one after the other.
   2. A number is one word, however it is written: 1,000.50 = 1.000,50 = 1000.5, 3e8 =
      300000000, three = 3.  So 5 is not found in "5.5", nor -5 in "5", nor 5 in "-5".
   3. Where a script has no spaces between words (Chinese, Japanese, Thai ...) or joins particles
@@ -150,7 +150,9 @@ def symbols(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def fold(text: str) -> str:
-    """Bring a text to one form: NFKC, lower case, digits 0 to 9, no marks, at most MAX_QUESTION.
+    """Bring a text to one form: NFKC, lower case, digits 0 to 9, no combining marks.
+
+    At most MAX_QUESTION characters are kept.
 
     >>> fold("Ｃafé ٣ ½")
     'café 3 1⁄2'
@@ -244,7 +246,7 @@ def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
 
 
 def _number(value: int | float | str) -> int | float | None:
-    """Return a number, or what a text spells with up to 15 digits a side; None if neither."""
+    """Return a number, or that of a text with up to 15 digits per side of the point, or None."""
     if not isinstance(value, str):
         return value if abs(value) < 1e308 else None
     if not re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,15})?\s*", value):

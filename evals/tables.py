@@ -99,7 +99,7 @@ def comparison(cases: list[Case], first: Answers, second: Answers) -> str:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the exact two-sided p of McNemar's test on the cases that only one model has right.
+    """Return the exact two-sided p of McNemar's test on the cases that only one model gets right.
 
     >>> mcnemar(5, 1)
     0.21875

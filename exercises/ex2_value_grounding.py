@@ -17,7 +17,7 @@ Worked example: the words of 1000 are ' 1000 ', found in ' pay 1000 now '; the w
     >>> grounded(1000, "Pay 1,000 now"), grounded("art", "a party"), grounded(True, "a party")
     (True, False, True)
 
-Hint: `str(value)` makes text of any value; the spaces around the words do the rest.  A value
+Hint: `str(value)` turns any value into text; the spaces around the words do the rest.  A value
 without any word, such as "", is found nowhere.
 
     python -m exercises.ex2_value_grounding

@@ -1,7 +1,7 @@
 """Exercise 3: the difficulty reward.
 
 The paper (Sec. 3.2.1) samples K = 8 answers of the frozen Solver and takes p, the share of right
-ones.  The Generator is paid by p:
+ones.  The Generator's pay depends on p:
 
     0                                      if no answer was right: p < 1 / K
     1                                      if .25 <= p <= .75

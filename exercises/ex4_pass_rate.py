@@ -8,7 +8,7 @@ Why the whole answer: an answer with the right tool and a wrong value is a faile
 names of tools were enough, as in the released code, a task whose values the Solver always confuses
 would be called easy.
 
-The project's `exact_match` compares two lists of calls: the same calls, all of them and no other,
+The project's `exact_match` compares two lists of calls: the same calls, all of them and no others,
 in any order.
 
 Worked example: the gold answer is f(x=1).  Of f(x=1), f(x=2), nothing, and f(x=1) twice, only the

@@ -55,7 +55,7 @@ def own_tools(seed: int = 0) -> list[Tool]:
 
 
 def own_tasks(tools: list[Tool], count: int, seed: int = 0) -> list[Task]:
-    """Return clean held-out tasks that ask for these tools, by the paper's distribution."""
+    """Return clean held-out tasks for these tools, with specs from the paper's distribution."""
     world = OwnWorld(random.Random(seed), tools)
     specs = generator.sample_specs(seed, count, domains=[DOMAIN])
     return [world.task(spec, f"own-{i}") for i, spec in enumerate(specs)]

@@ -74,7 +74,7 @@ def fine_tune(player: Player, tasks: list[Task], epochs: int, seed: int) -> None
 
 
 def accuracy(player: Player, heldout: str) -> float:
-    """Return the share of held-out tasks that are answered right, greedily."""
+    """Return the share of held-out tasks that are answered correctly by greedy decoding."""
     right = []
     for tasks in eval.load_heldout(heldout, TINY["eval_tasks"]).values():
         right += eval.grade(player, tasks, solver.template_of("bank"), TINY["answer_tokens"])

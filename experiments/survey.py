@@ -6,8 +6,8 @@
     python -m experiments.survey solver --model FOLDER --out other.jsonl --prompt FILE
 
 The Generator's part prints the share of usable completions, every reason, copies, near-duplicates
-and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, the answers
-that repeat a value of the prompt's example, and the arguments that the gold answer omits.
+and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, and counts
+answers that repeat a value of the prompt's example and arguments that the gold answer omits.
 Completions are kept in --out, so a stopped survey continues with the same command.  The files in
 experiments/wordings/ are earlier prompts with one fixed example.
 """
@@ -65,13 +65,15 @@ def survey_generator(a: argparse.Namespace, player: Player) -> None:
     rates = in_pieces(a.out.with_suffix(".rates.jsonl"), usable, PIECE, rate, "pass rates")
     for c, p in zip(usable, rates):
         c.p = p
-    print_generator(candidates, usable)
+    print_generator(candidates, usable, bool(a.tools))
 
 
-def print_generator(candidates: list[curate.Candidate], usable: list[curate.Candidate]) -> None:
-    """Print the shares, the reasons and the pass rates."""
+def print_generator(
+    candidates: list[curate.Candidate], usable: list[curate.Candidate], given: bool
+) -> None:
+    """Print the shares, the reasons and the pass rates; `given`: with --tools."""
     numbers = phases.describe(candidates, usable)
-    near = guards.near_duplicates([c.task for c in candidates])
+    near = guards.near_duplicates([c.task for c in candidates], given)
     print(f"{len(candidates)} completions")
     for name, value in numbers.items():
         print(f"  {name:<16} {value:.3f}")

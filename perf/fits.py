@@ -29,7 +29,7 @@ GPUS = (16, 24, 48, 80)  # GB
 WAYS = [(16, False), (8, False), (4, False), (2, False), (8, True), (1, True)]  # fast to frugal
 LENGTH = 600  # tokens of a prompt of --check
 # Assumed for the hours, not measured: tokens of a task and of an answer, the share of usable tasks,
-# and tokens per second that 0.5 B parameters sample on one GPU (larger models: in proportion).
+# and tokens per second that a 0.5 B model samples on one GPU (larger models: fewer in proportion).
 TASK = 400
 ANSWER = 100
 USABLE = 0.5
@@ -103,7 +103,7 @@ def measured(what: str) -> dict:
 
 
 def check() -> None:
-    """Compare the formula with measured peaks, each of a process of its own."""
+    """Compare the formula with measured peaks, each in a process of its own."""
     rows = []
     for what in ("update", "update, checkpointing", "rollout"):
         command = [sys.executable, "-m", "perf.fits", "--measure", what]

@@ -11,7 +11,7 @@ the card's limits.  The column `of limit` is a share of them:
     update    6 operations per weight and token (a prompt's tokens once per group) over the speed
               of the product
 
-The table has one line per measurement; the last line of the output is the same as JSON.
+The table has one line per measurement; the last line of the output has it as JSON.
 """
 
 from __future__ import annotations

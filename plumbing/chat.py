@@ -171,7 +171,7 @@ class ChatFormat:
     def prompt(self, chat: Chat) -> str:
         """Return a chat as text, up to where the assistant begins to write.
 
-        A last message of the assistant is the beginning of its answer.  It replaces a thought that
+        If the last message is the assistant's, it begins the answer and replaces a thought that
         the template opens.  Raises UnusableModel if the template fails or drops what the user says.
         """
         if chat[-1]["role"] == "assistant":
@@ -212,7 +212,7 @@ class ChatFormat:
                 text = self.render(chat, add_generation_prompt=False)
             except (LostProcess, UnusableModel):
                 raise
-            except Exception:  # a template that takes no assistant message marks no end of one
+            except Exception:  # a template that refuses an assistant's message marks no end
                 return None
             rest = text.partition(ANSWER)[2].lstrip()
             if rest:

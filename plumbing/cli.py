@@ -171,7 +171,7 @@ def machine(cfg: Config) -> dict[str, str]:
 
 
 def inputs(cfg: Config) -> str:
-    """Return a checksum of the file of tools or domains, or "": another one is another run."""
+    """Return a checksum of the file of tools or domains, or ""; it is compared like a setting."""
     for name in (cfg.tools, cfg.domains):
         if os.path.isfile(name):
             return f"{zlib.crc32(Path(name).read_bytes()):08x}"

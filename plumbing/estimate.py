@@ -71,7 +71,7 @@ def memory_of(device: str) -> float:
 
 
 def slow_lines(cfg: Config, shape: Shape, tokens: int) -> list[str]:
-    """Return a warning if a CPU would take long."""
+    """Return a warning if a CPU would take too long."""
     days = cfg.iterations * tokens * shape.parameters / CPU_SPEED / DAY
     if cfg.device != "cpu" or days < 0.1:
         return []

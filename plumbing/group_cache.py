@@ -8,8 +8,8 @@ attention: Juravsky et al. 2024, "Hydragen"):
     out = lerp(out_prompt, out_own, sigmoid(lse_own - lse_prompt))      lse: log of the denominator
 
 All queries on one prompt form one matrix product, so its keys are read once per step.  `lanes`
-lists them: row m names the slots whose completions continue the prompt in place m.  A slot that
-is given to another prompt only changes the list.
+lists them: row m names the slots whose completions continue the prompt in place m.  Giving a
+slot to another prompt changes only this list.
 
 Letters in shapes: S slots, M places, W lanes per place, P prompt width, T new tokens, H heads,
 K key/value heads, h = H / K, D head size.  Two groups of two completions, and one free slot:

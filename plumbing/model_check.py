@@ -5,8 +5,8 @@ batch (LongRoPE, dynamic NTK), attention that is limited by a mask that the samp
 (chunks), and recurrent layers that let padding run through their state.  No list of names can be
 complete, so the check runs the model.  It puts a long and a short row into one batch, scores the
 last tokens of each as the caller does, and compares with the plain forward pass of each row alone.
-It does so for a few tokens, a few tokens past each boundary that the configuration names, and at
-the greatest length asked for.  What has passed is remembered per model.
+It does so at a length of a few tokens, just past each boundary that the configuration names, and
+at the greatest length asked for.  What has passed is remembered per model.
 
 The rows are pieces of a real prompt: after random ids, rounding to bfloat16 alone moves the
 log-probabilities of a trained model by whole nats.

@@ -1,6 +1,6 @@
 """A player: a model, its tokenizer and its sampler.
 
-Most causal language models of Hugging Face work, by hub name or folder: float32 master weights,
+Most causal language models on Hugging Face work, by hub name or folder: float32 master weights,
 safetensors only, no code from the hub.  A chat goes in, completions come out.
 
     >>> player = Player("tiny")
@@ -37,7 +37,7 @@ from template import Chat
 
 JUDGE_BATCH = 64  # prompts per forward pass of `next_token_logits`
 UNFINISHED = (
-    "No completion of a batch has met an end token ({ends}).  If a higher limit of new tokens "
+    "No completion of a batch has met an end token ({ends}).  If a higher limit on new tokens "
     "changes nothing, name the model's end token as eos_token in its tokenizer_config.json."
 )
 

@@ -64,8 +64,8 @@ USE = {
 
     python -m scripts.ask --model FOLDER --tools tools.json "question"
 
-Share of the held-out tasks that it answers right as a whole:""",
-    "generator": "It writes tasks.  Share of the held-out tasks that its Solver answers right:",
+Share of the held-out tasks that it answers correctly, with every call right:""",
+    "generator": "It writes tasks.  Share of the held-out tasks that its Solver answers correctly:",
 }
 
 

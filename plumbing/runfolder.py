@@ -47,7 +47,7 @@ def atomic_write(path: Path, rename: Callable[[Path], Path] | None = None) -> It
 
 def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
-    if not path.is_file() and not fcntl:  # Windows opens no folder
+    if not path.is_file() and not fcntl:  # Windows cannot open a folder
         return
     mode = os.O_RDWR if path.is_file() else os.O_RDONLY
     opened = os.open(path, mode)

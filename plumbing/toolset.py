@@ -180,7 +180,7 @@ def misfit(value: Any, schema: dict) -> str | None:
 
 
 def leaves(value: Any) -> list:
-    """Return the texts, numbers and Booleans in a value of any depth, and the empty lists in it.
+    """Return the scalars in a value of any depth, null included, and its empty lists and objects.
 
     >>> leaves({"to": ["Ann", "Bo"], "when": {"hour": 9}, "copies": []})
     ['Ann', 'Bo', 9, []]

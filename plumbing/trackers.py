@@ -1,7 +1,7 @@
 """The optional logger: every line of log.jsonl also goes to Weights & Biases.
 
-Numbers only, named by their phase: solver/reward.  A run that continues is a new run of the same
-group.
+Numbers only, named by their phase: solver/reward.  A resumed run is a new W&B run in the
+same group.
 """
 
 from collections.abc import Callable

@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("ask", description=__doc__, formatter_class=raw)
     parser.add_argument("question", nargs="?", help="default: read questions from standard input")
-    parser.add_argument("--tools", help="JSON file with the menu; default: that of its training")
+    parser.add_argument("--tools", help="JSON file with the menu; default: the Solver's own")
     parser.add_argument("--model", help="folder or hub name; default: the newest, else tiny")
     parser.add_argument("--prompt", help="bank, placeholders or a file; default: as trained")
     parser.add_argument("--raw", action="store_true", help="also print the raw answer")

@@ -145,7 +145,7 @@ def print_batch(batches: Batches, group: int) -> None:
 
 
 def write_heldout(path: Path, count: int) -> None:
-    """Write held-out tasks: what the trained Generator writes without a flaw."""
+    """Write held-out tasks: what the trained Generator writes, if it can be read."""
     author = Scripted("iter1")
     chats = [generator.prompt(spec) for spec in generator.sample_specs(7, count)]
     tasks = []

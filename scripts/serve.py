@@ -26,7 +26,7 @@ from plumbing.runfolder import atomic_write
 from scripts.ask import menu_of, prompt_of
 from template import FIELD, Template
 
-# Jinja: collect the tools and the dialogue, then replace the messages by the Solver's prompt.
+# Jinja: collect the tools and the dialogue, then replace the messages with the Solver's prompt.
 PRELUDE = """{{%- set own = namespace(tools=[], lines=[], users=0, last="") -%}}
 {{%- for tool in tools or {tools} -%}}
 {{%- set f = tool.function or tool -%}}

@@ -127,7 +127,7 @@ def walk(folder: Path) -> str:
     found = report.config(folder)
     cfg = Config(**{f.name: found[f.name] for f in fields(Config) if f.name in found})
     if cfg.tools:
-        raise UsageError(f"{folder}: it has --tools: name a run without them")
+        raise UsageError(f"{folder} is a run with --tools: name one without")
     cfg = replace(cfg, candidates=min(cfg.candidates, phases.PIECE))
     last = max(report.heldout(folder))
     with tempfile.TemporaryDirectory() as scratch:

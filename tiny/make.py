@@ -214,7 +214,7 @@ def request(first: Call, phrases: list[str]) -> str:
 
 
 def heldout_tasks(name: str, count: int, seed: int) -> list[Task]:
-    """Return clean tasks from the other side of the world, by the paper's distribution of specs."""
+    """Return clean tasks from the held-out side, with specs from the paper's distribution."""
     world = World(random.Random(seed), heldout=True, weights=HARD)
     return [world.task(generator.sample_spec(world.rng), f"{name}-{i}") for i in range(count)]
 
@@ -496,6 +496,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser("tiny.make", description=__doc__, formatter_class=raw)
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--part", type=float, default=1.0, help="of texts and steps, for a trial")
+    parser.add_argument("--part", type=float, default=1.0, help="share of texts and steps to make")
     a = parser.parse_args()
     make(a.out, a.seed, a.part)
