@@ -1,4 +1,4 @@
-"""Coverage of the user's tools (--tools): how often the tasks call each, for the report."""
+"""Coverage of the user's tools (--tools): how many tasks call each, for the report."""
 
 import json
 from collections import Counter
@@ -22,13 +22,16 @@ def coverage(folder: Path, curations: list[dict]) -> str:
 
 
 def table(tools: list[dict], tasks: list[dict], title: str) -> str:
-    """Return calls per tool and per argument, pairs of tools, and tools that no task calls."""
-    calls = [call for task in tasks for call in task["calls"]]
-    per_tool = Counter(call["name"] for call in calls)
+    """Return tasks per tool and per argument, pairs of tools, and tools that no task calls."""
+    per_tool = Counter()
     per_argument = Counter()
-    for call in calls:
-        per_argument.update((call["name"], argument) for argument in call["arguments"])
-    rows = [[title, "calls", "of them with the argument"]]
+    for task in tasks:
+        per_tool.update({call["name"] for call in task["calls"]})
+        used = set()
+        for call in task["calls"]:
+            used |= {(call["name"], argument) for argument in call["arguments"]}
+        per_argument.update(used)
+    rows = [[title, "tasks", "of them with the argument"]]
     for tool in tools:
         name = tool["name"]
         shown = [f"{a} {per_argument[name, a]}" for a in tool["parameters"]]

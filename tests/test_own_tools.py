@@ -392,17 +392,17 @@ def test_the_table_counts_calls_arguments_and_pairs(tools):
     calls = [
         [Call("set_heating", HEAT), Call("stop_all", {})],
         [Call("stop_all", {}), Call("set_heating", HEAT | {"eco": True})],
-        [Call("stop_all", {})],
+        [Call("stop_all", {}), Call("stop_all", {})],
     ]
     tasks = [{"calls": [call.to_json() for call in own]} for own in calls]
     text = coverage.table([tool.to_json() for tool in tools], tasks, "title")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
-        "title calls of them with the argument",
+        "title tasks of them with the argument",
         "set_heating 2 room 2, degrees 2, eco 1",
         "send_note 0 to 0, when 0",
         "stop_all 3",
-        "two calls: set_heating + stop_all 2",
+        "two calls: set_heating + stop_all 2, stop_all + stop_all 1",
         "never called: send_note",
     ]
 
