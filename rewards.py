@@ -82,7 +82,7 @@ def generator_reward(
 def r_fmt(draft: Draft) -> float:  # Sec. 3.2.1
     """Return a third each for: all four blocks, a menu that parses, an answer that parses.
 
-    Without all four blocks neither menu nor answer is read.
+    Without all four blocks neither menu nor answer is read.  A given menu (--tools) needs no block.
     """
     blocks = all(draft.blocks.values())
     menu = draft.tools is not None
