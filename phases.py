@@ -29,12 +29,11 @@ from plumbing import toolset
 from plumbing.padding import batched
 from plumbing.player import Player
 from plumbing.run import Run
-from plumbing.runfolder import TOOLS, write_whole
+from plumbing.runfolder import SELF_MADE, TOOLS, write_whole
 from rewards import GeneratorReward, SolverReward
 from rollout import Rollout
 from template import Chat
 
-SELF_MADE = "self-made.jsonl"  # set aside by the first curation, with --tools and no --heldout
 PIECE = 512  # completions per saved piece of an unfinished curation
 PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer slots empty
 

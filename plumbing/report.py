@@ -29,13 +29,12 @@ from plumbing.intervals import (
     percent,
     wilson,
 )
-from plumbing.runfolder import TOOLS, atomic_write, read_jsonl, write_whole
+from plumbing.runfolder import SELF_MADE, TOOLS, atomic_write, read_jsonl, write_whole
 
 CURVES = {  # phase -> the numbers that are drawn
     "generator": ("fmt", "valid", "diff", "sem", "usable", "copies"),
     "solver": ("fmt", "acc", "zero_advantage_groups"),
 }
-SELF_MADE = "self-made"  # how tables name the tasks of phases.SELF_MADE
 SHOWN = ("reward", "entropy", "kl", "grad_norm", "length", "truncated")
 GENERATOR_SHOWN = ("p", "near_duplicates", "menu_met", "omits")
 VerdictsById = dict[
@@ -117,7 +116,7 @@ def table(folder: Path) -> str:
     second = max(len(row[1]) for row in rows)
     lines = ["", "Solver, held-out exact match (greedy), 95 % interval", "-" * 60]
     lines += [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
-    if any(SELF_MADE in verdicts for verdicts in found.values()):
+    if any(Path(SELF_MADE).stem in verdicts for verdicts in found.values()):
         lines.append("self-made tasks come from the Generator: they are not a benchmark")
     return "\n".join([*lines, gain(found), ""])
 

@@ -25,6 +25,7 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None
 
+SELF_MADE = "self-made.jsonl"  # held-out tasks that the first curation sets aside (--tools)
 TOOLS = "tools.json"  # copy of --tools, in the run folder and in each checkpoint's folder
 
 

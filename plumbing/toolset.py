@@ -89,18 +89,19 @@ def _check_tool(tool: Tool, item: dict) -> None:
     """Raise `Malformed` if a schema has a keyword or a type that `misfit` cannot check."""
     if not tool.name.isprintable():
         raise Malformed(f"the name {tool.name!r} has a control character")
-    wrapped = item.get("function", item)
-    whole = next((wrapped[key] for key in SCHEMAS if key in wrapped), {})
-    outside = {"required": wrapped.get("required", [])}  # beside the parameters
-    for schema in (outside, whole):
-        if schema is outside or schema.get("type") == "object":
-            schema = {key: value for key, value in schema.items() if key != "$schema"}
-            _check_schema(schema, f"tool {tool.name}")
+    if "name" not in item:
+        item = item["function"]  # OpenAI's wrapper, as in Tool.from_json
+    where = f"tool {tool.name}"
+    _check_schema({"required": item.get("required", [])}, where)  # beside the parameters
+    whole = next((item[key] for key in SCHEMAS if key in item), {})
+    if whole.get("type") == "object":  # the arguments are checked below
+        own = {key: whole[key] for key in whole if key not in ("$schema", "properties")}
+        _check_schema(own, where)
     for name in tool.required:
         if name not in tool.parameters:
-            raise Malformed(f"tool {tool.name} requires {name}, which is not in its parameters")
+            raise Malformed(f"{where} requires {name}, which is not in its parameters")
     for name, schema in tool.parameters.items():
-        _check_schema(schema, f"tool {tool.name}, argument {name}")
+        _check_schema(schema, f"{where}, argument {name}")
 
 
 def _check_schema(schema: Any, where: str) -> None:
@@ -130,6 +131,7 @@ def _kinds(schema: dict) -> list[str]:
     return kinds if isinstance(kinds, list) else [kinds]
 
 
+@lru_cache
 def read_domains(text: str) -> list[str]:
     """Return the domains of --domains: names separated by commas, or the lines of a file.
 

@@ -107,6 +107,15 @@ def one(**schema):
         ),
         ([{"name": "f\ng"}] * 2, "the name 'f\\ng' has a control character"),
         (one(enum=[]), "tool f, argument x: enum is empty"),
+        (
+            [{"name": "f", "function": "x", "required": 1}, {"name": "g"}],
+            "tool f: required is not supported, or has the wrong type",
+        ),
+        (
+            [{"name": "f", "inputSchema": {"type": "object", "properties": {"x": {"not": {}}}}}]
+            * 2,
+            "tool f, argument x: not is not supported",
+        ),
         (one(oneOf=[]), "tool f, argument x: oneOf is not supported"),
         (one(type="tuple"), "tool f, argument x: the type 'tuple' is not supported"),
         (one(type=["string", {}]), "tool f, argument x: the type {} is not supported"),
