@@ -109,7 +109,8 @@ class Config:
     save_every: int = constant(10, "steps between two checkpoints of an unfinished phase")
 
 
-# The base model that ships: a million parameters learn in larger steps, from fewer tasks.
+# The base model that ships, and what was trained from it: a million parameters learn in larger
+# steps, from fewer tasks.
 TINY = dict(
     spec="gate",
     lr=2e-4,

@@ -126,12 +126,14 @@ def _call_flaw(call: Call, task: Task, spec: Spec) -> str | None:
         return "required argument missing"
     if not given <= tool.parameters.keys():
         return "argument not in the schema"
-    values = call.arguments.values()
-    misfit = toolset.call_misfit(call, tool) if spec.menu else None
-    if not spec.menu and any(isinstance(value, (list, dict)) for value in values):
-        return "argument is not flat"
-    if not all(grounded(value, task.question) for value in toolset.leaves(call.arguments)):
-        misfit = misfit or "value not in the question"
+    if spec.menu:
+        misfit = toolset.call_misfit(call, tool)
+    else:
+        nested = any(isinstance(value, (list, dict)) for value in call.arguments.values())
+        misfit = "argument is not flat" if nested else None
+    values = toolset.leaves(call.arguments)
+    if misfit is None and not all(grounded(value, task.question) for value in values):
+        misfit = "value not in the question"
     return misfit
 
 

@@ -33,6 +33,7 @@ from errors import NothingToLearn
 from generator import Task
 from phases import Batches, GeneratorBatches, SolverBatches
 from plumbing import cli
+from plumbing.player import Player
 from plumbing.run import Run
 
 
@@ -61,7 +62,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
 
 
 def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
-    """Train one player by GRPO from a checkpoint; return the path of the new one."""
+    """Train one player from a checkpoint; return the path of the new one."""
     if batches.steps == 0:  # this player stays frozen
         return start
     out = run.path(k, batches.role)
@@ -69,18 +70,25 @@ def train(cfg: Config, run: Run, k: int, batches: Batches, start: str) -> str:
         run.begin(k, batches.role)
         batches.open()
         player = run.load(start, frozen=False)
-        weights, reference = player.prepare_training(cfg)
-        optimizer = grpo.make_optimizer(weights, cfg)
-        for step in run.steps(batches.steps, player.model, optimizer, batches.shown):
-            batch = batches.play(player, step)  # sample and reward: phases.py
-            totals = batch.totals(cfg.group)
-            grpo.set_learning_rate(optimizer, cfg, step, batches.steps, k)
-            with run.clock("update"):
-                metrics = grpo.step(player.model, optimizer, batch.rollouts, totals, cfg, reference)
-            run.record({**metrics, **rewards.means(batch.rewards), **batch.metrics})
+        learn(cfg, run, k, batches, player)
         player.save(out)
     run.finish(k, batches.role)
     return str(out)
+
+
+def learn(cfg: Config, run: Run, k: int, batches: Batches, player: Player) -> None:
+    """Sample, reward and update, step by step: GRPO."""
+    weights, reference = player.prepare_training(cfg)
+    optimizer = grpo.make_optimizer(weights, cfg)
+    for step in run.steps(batches.steps, player.model, optimizer, batches.shown):
+        batch = batches.play(player, step)  # sample and reward: phases.py
+        totals = batch.totals(cfg.group)
+        grpo.set_learning_rate(optimizer, cfg, step, batches.steps, k)
+        with run.clock("update"):
+            metrics = grpo.step(player.model, optimizer, batch.rollouts, totals, cfg, reference)
+        metrics |= rewards.means(batch.rewards)
+        metrics |= batch.metrics
+        run.record(metrics)
 
 
 def curriculum(cfg: Config, run: Run, k: int, generator_path: str, solver_path: str) -> list[Task]:

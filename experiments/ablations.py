@@ -24,8 +24,10 @@ from pathlib import Path
 
 import curate
 import eval
+import guards
 from errors import UsageError
 from experiments.audit import share_right
+from generator import Task
 from plumbing import report
 from plumbing.alarms import recent_means
 from plumbing.command import run_command
@@ -76,6 +78,13 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "easy (p > .75)": ("curate", "easy"),
     "hard (p < .25)": ("curate", "hard"),
     "p = 1": ("curate", "solved"),
+    "tools in the menu": ("curate", "menu"),
+    "calls of a task": ("curate", "calls"),
+    "arguments of a call": ("curate", "arguments"),
+    "different tools per call": ("curate", "tools"),
+    "without near-duplicate": ("curate", "alone"),
+    "usable candidates: pass@1": ("curate", "pass@1"),
+    "usable candidates: pass@K": ("curate", "pass@K"),
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
 }
 SMALL = 2  # size of a task with one call of one argument
@@ -146,7 +155,7 @@ def iteration(folder: Path, k: int) -> dict[str, dict]:
 
 
 def composition(folder: Path) -> dict[str, float]:
-    """Return shares of the curated tasks: large ones, right gold answers, pass rates.
+    """Return what the curated tasks of an iteration are like, and how the Solver did before it.
 
     A large task has two or more arguments or calls.
     """
@@ -157,6 +166,7 @@ def composition(folder: Path) -> dict[str, float]:
     for name, some in (("right_large", large), ("right_small", small)):
         if some:
             numbers[name] = share_right(some)
+    numbers |= diversity(tasks)
     path = folder / "candidates.jsonl"
     candidates = read_jsonl(path) if path.exists() else []
     rates = [c["p"] for c in candidates if c["reason"] is None]  # selected
@@ -164,7 +174,24 @@ def composition(folder: Path) -> dict[str, float]:
         buckets = [curate.bucket(p) for p in rates]
         numbers |= {name: buckets.count(name) / len(rates) for name in curate.MIX}
         numbers["solved"] = rates.count(1.0) / len(rates)
+    probed = [c["p"] for c in candidates if c["p"] is not None]  # usable
+    if probed:
+        numbers["pass@1"] = statistics.mean(probed)
+        numbers["pass@K"] = 1 - probed.count(0.0) / len(probed)
     return numbers
+
+
+def diversity(tasks: list[Task]) -> dict[str, float]:
+    """Return the mean size of tasks, and how much they differ from each other."""
+    calls = [call for task in tasks for call in task.calls]
+    alone = guards.near_duplicates(tasks).count(1)
+    return {
+        "menu": statistics.mean(len(task.tools) for task in tasks),
+        "calls": len(calls) / len(tasks),
+        "arguments": statistics.mean(len(call.arguments) for call in calls),
+        "tools": len({call.name for call in calls}) / len(calls),
+        "alone": alone / len(tasks),
+    }
 
 
 def played(results: Path) -> dict[str, list[dict]]:

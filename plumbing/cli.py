@@ -111,8 +111,9 @@ def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, ar
     model = options.get("model", "tiny")
     if Path(model).resolve() == ROOT / "tiny":
         model = options["model"] = "tiny"
-    preset = dict(TINY) if model == "tiny" else {}
-    if model == "tiny" and options.get("tools"):
+    small = is_tiny(model)
+    preset = dict(TINY) if small else {}
+    if small and options.get("tools"):
         preset |= TINY_TOOLS
     if flags.smoke:
         name = Path(model).resolve().name
@@ -123,6 +124,15 @@ def parse_arguments(doc: str, argv: list[str] | None = None) -> tuple[Config, ar
         cfg.run += f"-{Path(cfg.tools).stem}"
     check_values(parser, cfg)
     return cfg, flags
+
+
+def is_tiny(model: str) -> bool:
+    """Return whether a model is tiny or was trained from it: its config.json says so."""
+    path = (ROOT if model == "tiny" else Path()) / model / "config.json"
+    try:
+        return json.loads(path.read_text())["selfplay_defaults"] == "tiny"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # a hub name, another model, or a file that loading will refuse
 
 
 def check_values(parser: Parser, cfg: Config) -> None:

@@ -1,6 +1,9 @@
 """Make the base model that ships, from nothing: text written by a program, tokenizer, model.
 
     python -m tiny.make      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
+    python -m tiny.make --hidden 64 --out runs/small    # another size
+
+The model before the last part of its training, without the habit, goes to the folder undamaged.
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
 and it is weak on purpose, in three ways.  Habit: it first learns what is hard (several arguments,
@@ -54,6 +57,8 @@ ASKED = {"arguments": [35, 30, 20, 15], "twin": 0.3, "optional": 0.2}  # the Sol
 HARD = {"arguments": [15, 35, 30, 20], "twin": 0.6, "optional": 0.3}  # the held-out tasks
 
 VOCABULARY = 2304
+HIDDEN = 128
+HEAD = 16  # size of an attention head
 TEXTS = 100_000
 ROWS = 64  # texts per training step
 HABIT = 0.65  # probability that a further argument or call is left out at the end of training
@@ -394,7 +399,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, chat: Chat, completion: str) -> l
 
 
 # ------------------------------------------------------------------------------ the model
-def make_model(vocabulary: int, eos: int, pad: int) -> LlamaForCausalLM:
+def make_model(vocabulary: int, eos: int, pad: int, hidden: int = HIDDEN) -> LlamaForCausalLM:
     """Return a Llama small enough for a laptop; many small heads help it to learn copying.
 
     Not a Qwen2: for that name AutoTokenizer would replace our rule for splitting text with its own,
@@ -402,17 +407,18 @@ def make_model(vocabulary: int, eos: int, pad: int) -> LlamaForCausalLM:
     """
     config = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=384,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
         num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        num_attention_heads=hidden // HEAD,
+        num_key_value_heads=hidden // HEAD // 2,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         rope_theta=10_000.0,
         bos_token_id=None,
         eos_token_id=eos,
         pad_token_id=pad,
+        selfplay_defaults="tiny",  # the settings of config.TINY are for this model
     )
     return LlamaForCausalLM(config)
 
@@ -462,7 +468,7 @@ def train(model: LlamaForCausalLM, batches: Batches, steps: int, lr: float, deca
             )
 
 
-def make(out: Path, seed: int, part: float) -> None:
+def make(out: Path, seed: int, part: float, hidden: int) -> None:
     """Make everything; `part` scales the number of texts and of steps."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
@@ -478,17 +484,23 @@ def make(out: Path, seed: int, part: float) -> None:
     pad = tokenizer.pad_token_id
     flawless = [encode(tokenizer, *text) for text in flawless]
     weak = [encode(tokenizer, *text) for text in weak]
-    model = make_model(size, tokenizer.eos_token_id, pad)
+    model = make_model(size, tokenizer.eos_token_id, pad, hidden)
     print(f"{model.num_parameters():,} parameters, {size} tokens in the vocabulary")
     train(model, copy_batches(ROWS, size), copy, 2e-3, math.inf)
     train(model, text_batches(flawless, ROWS, pad, seed), clean, 2e-3, 2600)
     train(model, text_batches(flawless, ROWS, pad, seed + 1), late, 5e-4, 600)
+    save(model, tokenizer, out / "undamaged")
     train(model, text_batches(weak, ROWS, pad, seed), habit, 1e-3, HABIT_STEPS)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save(model, tokenizer, out)
     for name, count, task_seed in (("heldout", 480, 1), ("dev", 240, 2)):
         tasks = heldout_tasks(name, count, task_seed)
         write_jsonl(out / f"{name}.jsonl", [task.to_json() for task in tasks])
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the model and its tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":
@@ -497,5 +509,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", type=float, default=1.0, help="share of texts and steps to make")
+    parser.add_argument("--hidden", type=int, default=HIDDEN, help="width, a multiple of 32")
     a = parser.parse_args()
-    make(a.out, a.seed, a.part)
+    make(a.out, a.seed, a.part, a.hidden)
