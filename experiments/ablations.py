@@ -4,6 +4,11 @@
     python -m experiments.ablations full frozen --seeds 5      # two of them, five seeds
     python -m experiments.ablations --table                    # only print the tables
 
+    python -m experiments.undamage                             # makes a base without the habit
+    python -m experiments.ablations undamaged
+    python -m tiny.make --hidden 64 --out runs/bases/small     # makes a smaller base
+    python -m experiments.ablations small small_undamaged
+
 Each run is `python selfplay.py` with the options below.  One JSON file per finished run is kept in
 experiments/results/, so a stopped command continues; then the tables are printed.  Two runs play at
 a time (--jobs), with one thread each (--threads).  No setting is chosen on the held-out tasks.
@@ -60,6 +65,11 @@ VARIANTS = {  # name -> options of selfplay.py
     "kl": "--beta 0.01",
     "five": "--iterations 5",
 }
+BASES = {  # other base models, made first: see the docstring
+    "undamaged": "--model runs/bases/undamaged",
+    "small": "--model runs/bases/small",
+    "small_undamaged": "--model runs/bases/small/undamaged",
+}
 OWN = "runs/own"  # files that experiments/own_tools.py writes
 OWN_VARIANTS = {
     "own": f"--tools {OWN}/travel.json --heldout {OWN}/heldout.jsonl",
@@ -110,7 +120,7 @@ def play(variant: str, seed: int, threads: int, results: Path) -> bool:
     folder = ROOT / "runs" / f"{results.name}-{variant}-{seed}"
     if variant in CLEAN:
         clean_tasks(folder, CLEAN[variant], seed)
-    flags = (VARIANTS | OWN_VARIANTS)[variant].split()
+    flags = (VARIANTS | BASES | OWN_VARIANTS)[variant].split()
     command = [sys.executable, "selfplay.py", "--run", folder.name, "--seed", str(seed), *flags]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True)
@@ -271,8 +281,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results")
     a = parser.parse_args(argv)
     for variant in a.variants:
-        if variant not in VARIANTS:
-            parser.error(f"no variant is called {variant}: there are {', '.join(VARIANTS)}")
+        if variant not in VARIANTS | BASES:
+            names = ", ".join(VARIANTS | BASES)
+            parser.error(f"no variant is called {variant}: there are {names}")
 
     def work() -> int:
         wanted = [(v, seed) for seed in range(a.seeds) for v in a.variants if not a.table]

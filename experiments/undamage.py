@@ -1,7 +1,7 @@
 """Remove tiny's habit: train it further on texts without mistakes.
 
-    python -m experiments.undamage                      # about ten minutes on one core
-    python selfplay.py --model runs/undamaged/model     # self-play from an undamaged base
+    python -m experiments.undamage                     # about ten minutes on one core
+    python selfplay.py --model runs/bases/undamaged    # self-play from an undamaged base
 
 tiny was able to do more before the last part of its training; see tiny/README.md.
 """
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the undamaged model."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("undamage", description=__doc__, formatter_class=raw)
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "undamaged" / "model")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bases" / "undamaged")
     parser.add_argument("--seed", type=int, default=100)
     a = parser.parse_args(argv)
     return run_command("undamage", lambda: undamage(a.out, a.seed))

@@ -141,6 +141,10 @@ def check_values(parser: Parser, cfg: Config) -> None:
         parser.error(
             f"--run {cfg.run} is not the name of a folder under runs/: use neither a slash nor .."
         )
+    if (Path("runs") / cfg.run).resolve() == Path(cfg.model).resolve():
+        parser.error(
+            f"runs/{cfg.run} is the folder of --model: name another one for the run with --run NAME"
+        )
     for f in fields(Config):
         value = getattr(cfg, f.name)
         if f.type is str:

@@ -16,6 +16,7 @@ import selfplay
 from config import GROUPS, SMOKE, TINY, Config
 from errors import NothingToLearn
 from plumbing import cli
+from plumbing.player import Player
 
 MOST_OPTIONS = 36
 
@@ -71,6 +72,17 @@ def test_the_folder_of_the_model_that_ships_is_that_model():
     assert by_path == parsed("--model", "tiny")[0] and by_path.group == 8
 
 
+def test_a_model_that_was_trained_from_tiny_keeps_its_settings(tmp_path):
+    (tmp_path / "solver").mkdir()
+    path = tmp_path / "solver" / "config.json"
+    for text in (None, "{", "[]", "{}", '{"selfplay_defaults": "another"}'):
+        if text is not None:
+            path.write_text(text)
+        assert parsed("--model", str(path.parent))[0].lr == Config.lr
+    Player("tiny").save(tmp_path / "trained")
+    assert parsed("--model", str(tmp_path / "trained"))[0].lr == TINY["lr"]
+
+
 def test_the_smoke_run_has_a_folder_of_its_own_for_each_model(tmp_path):
     assert parsed("--smoke")[0].run == "smoke"
     cfg, _ = parsed("--smoke", "--model", str(tmp_path / "base"))
@@ -103,6 +115,7 @@ def test_an_option_wins_over_a_preset():
         (["--rows", "0"], "--rows 0 is neither auto nor a number"),
         (["--run", ".."], "--run .. is not the name of a folder"),
         (["--run", "a/b"], "--run a/b is not the name of a folder"),
+        (["--model", "runs/mine"], "runs/mine is the folder of --model: name another one"),
         (["--spec", "strict"], "invalid choice: 'strict' (choose from"),
         (["--group", "four"], "argument --group: invalid int value: 'four'"),
         (["--seed", "-1"], "--seed -1 is too small"),

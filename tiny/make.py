@@ -1,7 +1,7 @@
 """Make the base model that ships, from nothing: text written by a program, tokenizer, model.
 
     python -m tiny.make      # writes config, weights, tokenizer, heldout.jsonl, dev.jsonl here
-    python -m tiny.make --hidden 64 --out runs/small    # another size
+    python -m tiny.make --hidden 64 --out runs/bases/small    # another size
 
 The model before the last part of its training, without the habit, goes to the folder undamaged.
 
