@@ -233,7 +233,7 @@ def sealtools(files: Files) -> Cases:
 
 
 def nexusraven(files: Files) -> Cases:
-    """Convert NexusRaven: questions for four APIs; gold is a Python call."""
+    """Convert NexusRaven: questions for three APIs and for ToolAlpaca's; gold is a Python call."""
     folder = "raven/data/resources/"
     menus = {"emailrep": emailrep_tools(files["raven/data/upload_standardized_api_list.py"])}
     for part in ("cve_cpe", "virustotal"):

@@ -1,6 +1,6 @@
 """The tables that `python -m evals` prints: accuracy, errors, Table 1, and two models compared.
 
-Paper: Table 1, whose average counts each of the five benchmarks alike.
+Paper: Table 1, whose average gives the five benchmarks equal weights.
 """
 
 import math

@@ -6,7 +6,7 @@ call, in order, takes its best unused prediction: the one with the highest `pair
     .2 if the names are equal + .3 F1 of the argument names + .5 share of equal values
 
 r_acc is the mean of these scores over the gold calls; one that finds no prediction left scores 0.
-Surplus calls have a price: r_acc is divided by 1 + .25 * (calls predicted - calls in gold).
+Surplus calls have a price: r_acc is divided by 1 + .25 * max(0, calls predicted - gold calls).
 
 Why pairs: the order of calls does not matter, and without pairing one good prediction could count
 for every gold call.  Why the price: otherwise the best answer is to make many calls and hope.

@@ -6,12 +6,12 @@ judged against its own group:
     A_i = (r_i - mean(r)) / (std(r) + 1e-4)
 
 Why the mean: a reward of 1.5 says little by itself.  Where the others earned 2 it was bad, where
-they earned 1 it was good; the group's mean replaces a second model that would guess what a prompt
-is worth.  Why the std: prompts whose rewards are close together then count as much as those whose
-rewards are far apart.  Why the 1e-4: if all rewards are equal the std is 0; the advantage is then
-0 too, and the group teaches nothing.
+they earned 1 it was good; the group's mean replaces a critic, a second model that estimates what a
+prompt is worth.  Why the std: prompts whose rewards are close together then count as much as those
+whose rewards are far apart.  Why the 1e-4: if all rewards are equal the std is 0; the advantage is
+then 0 too, and the group teaches nothing.
 
-The std is the unbiased one, which divides by G - 1.
+The std divides by G - 1, as `torch.std` does.
 
 Worked example: the rewards 2, 1, 1, 0 have mean 1 and std sqrt((1 + 0 + 0 + 1) / 3) = .8165, so the
 first has advantage 1 / .8166 = 1.2246.

@@ -2,8 +2,9 @@
 
 Completions are sampled side by side, R rows at once (Sec. 4).  A row is over when the model samples
 an end token, but other rows go on, so what follows in its row is padding, not a choice of the
-model.  The mask selects the tokens that the loss may use: all up to the first end token, that
-included, and none after it.  A row without an end token was cut off at the limit: all of it counts.
+model.  The mask selects the tokens that the loss may use: all up to and including the first
+end token, and none after it.  A row without an end token was cut off at the limit: all of it
+counts.
 
 Why the end token counts: stopping is a choice too.  If the loss left it out, it would never be
 learned, and completions would grow to the limit.  Why nothing after it: a loss on padding trains

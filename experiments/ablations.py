@@ -79,7 +79,7 @@ CLEAN = {"clean70": 70, "clean240": 240, "clean720": 720}  # tasks written by a 
 NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "usable of the Generator's tasks": ("generator", "usable"),
     "their pass rate": ("generator", "p"),
-    "near-duplicates of one": ("generator", "near_duplicates"),
+    "near-duplicates per task": ("generator", "near_duplicates"),
     "curated tasks": ("curate", "selected"),
     "share of large ones": ("curate", "large"),
     "right gold answers": ("curate", "right"),
@@ -92,7 +92,7 @@ NUMBERS = {  # row of the table of iterations -> phase and number of the log
     "calls of a task": ("curate", "calls"),
     "arguments of a call": ("curate", "arguments"),
     "different tools per call": ("curate", "tools"),
-    "without near-duplicate": ("curate", "alone"),
+    "share without near-duplicates": ("curate", "alone"),
     "usable candidates: pass@1": ("curate", "pass@1"),
     "usable candidates: pass@K": ("curate", "pass@K"),
     "zero-advantage groups": ("solver", "zero_advantage_groups"),
@@ -205,7 +205,7 @@ def diversity(tasks: list[Task]) -> dict[str, float]:
 
 
 def played(results: Path) -> dict[str, list[dict]]:
-    """Return the results of each variant, by seed; variants of earlier versions come last."""
+    """Return the results of each variant; those that VARIANTS lacks, as other bases, come last."""
     runs = {variant: [] for variant in VARIANTS}
     for path in sorted(results.glob("*.json")):
         run = json.loads(path.read_text())

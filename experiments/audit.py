@@ -5,7 +5,7 @@ several forms.  A gold answer is right if each call is asked for, each value app
 its argument, and no value of the question is left over.
 
     "Please cancel the order for Tora."  cancel_order(person="Tora")      right
-                                         cancel_order(company="Tora")     wrong: not "at" or "from"
+                                         cancel_order(company="Tora")     wrong: no "at" or "from"
                                          cancel_order()                   wrong: Tora is left over
 """
 

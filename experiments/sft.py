@@ -8,7 +8,7 @@ A program writes the tasks from the training side of tiny's world, as hard as th
 The loss is the mean negative log-probability of the gold completion's tokens.  GRPO on the same
 tasks is `python -m experiments.ablations clean70 clean240 clean720`.
 
-Each finished fine-tuning adds one line to --out; a stopped command continues after the last:
+Each finished run adds one line to --out, so a stopped command continues after the last one:
 
     {"model": "tiny", "tasks": 70, "seed": 0, "epochs": 2, "heldout": "tiny", "accuracy": 0.5}
 """

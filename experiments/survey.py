@@ -6,8 +6,8 @@
     python -m experiments.survey solver --model FOLDER --out other.jsonl --prompt FILE
 
 The Generator's part prints the share of usable completions, every reason, copies, near-duplicates
-and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark, and counts
-answers that repeat a value of the prompt's example and arguments that the gold answer omits.
+and a histogram of the pass rates.  The Solver's part prints accuracy per benchmark.  It counts
+answers that repeat a value of the prompt's example, and surplus arguments.
 Completions are kept in --out, so a stopped survey continues with the same command.  The files in
 experiments/wordings/ are earlier prompts with one fixed example.
 """
@@ -111,7 +111,10 @@ def survey_solver(a: argparse.Namespace, player: Player) -> None:
 
 
 def has_leak(answer: solver.Answer, task: Task, text: str, fixed: bool) -> bool:
-    """Return whether an answer repeats a value of its prompt's example, `fixed` or the task's."""
+    """Return whether an answer repeats a value of its prompt's example.
+
+    `fixed`: the prompt is wordings/fixed_solver.txt, whose one example has FIXED_VALUES.
+    """
     if fixed:
         return any(value in text for value in FIXED_VALUES)
     return any(guards.leaks(answer.calls, solver.example_of(task), task.question))

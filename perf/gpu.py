@@ -1,4 +1,4 @@
-"""How close rollout, update and step come to the limits of a GPU, in one command.
+"""How fast rollout, update and step are on a GPU, and how close to its limits, in one command.
 
     python -m perf.gpu              # Qwen2.5-0.5B's and 1.5B's shape, about three minutes
     python -m perf.gpu --shapes toy # the same at toy size, also on a CPU

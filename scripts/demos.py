@@ -45,7 +45,7 @@ def draft(old: str = "", new: str = "") -> Draft:
 
 
 def show_ast_match() -> None:
-    """Texts become calls or have a reason; all are compared with the first."""
+    """Turn texts into calls or a reason; compare each with the first."""
     texts = [
         '[{"name": "f", "arguments": {"x": 1, "y": "a"}}]',
         "```json\n{'name': 'f', 'arguments': {'y': 'a', 'x': 1.0}}\n```",
@@ -63,7 +63,7 @@ def show_ast_match() -> None:
 
 
 def show_text_match() -> None:
-    """Values are found in a question or not; two spellings of a value are equal or not."""
+    """Search a question for values, and compare spellings of a value."""
     question = "Move 1,000 EUR to Ada's account on 3 May at 14.30."
     print(question)
     for value in (1000, "Ada", "ad", "14:30", "may 3", True):
@@ -72,7 +72,7 @@ def show_text_match() -> None:
 
 
 def show_generator() -> None:
-    """A spec becomes a prompt; a completion becomes a task or a reason."""
+    """Turn a spec into a prompt, and a completion into a task or a reason."""
     spec = generator.sample_specs(0, 1)[0]
     print(spec)
     for message in generator.prompt(spec):
@@ -84,7 +84,7 @@ def show_generator() -> None:
 
 
 def show_solver() -> None:
-    """A task becomes a prompt; an answer becomes calls or a reason."""
+    """Turn a task into a prompt, and an answer into calls or a reason."""
     task = draft().task("demo", SPEC.domain)
     for message in solver.prompt(task):
         print(f"--- {message['role']} message\n{message['content']}")
@@ -93,7 +93,7 @@ def show_solver() -> None:
 
 
 def show_rewards() -> None:
-    """A task earns R_G, a pass rate r_diff, and some answers R_S."""
+    """Compute R_G of a task, r_diff of pass rates, and R_S of some answers."""
     task = draft()
     p = 7 / 8
     reward = rewards.generator_reward(task, rewards.r_diff(p, 8), sem=0.5)
@@ -110,7 +110,7 @@ def show_rewards() -> None:
 
 
 def show_guards() -> None:
-    """Guards find a copy, a question in code and near-duplicates."""
+    """Find a copy, a question in code and near-duplicates."""
     example = generator.examples_of(SPEC)[0]
     copy = generator.parse(generator.show(example)).task("copy", "")
     print("the example of the prompt, copied:", guards.flaw(copy, example))
@@ -121,7 +121,7 @@ def show_guards() -> None:
 
 
 def show_curate() -> None:
-    """Five candidates go through the funnel."""
+    """Send five candidates through the funnel."""
     drafts = {"a": draft(), "b": draft("</tool_call_answer>"), "c": draft("Oslo in", "Rome in")}
     drafts |= {"d": draft("3", "4"), "e": draft("it rain", "it snow")}
     candidates = [curate.candidate(id, SPEC, read) for id, read in drafts.items()]
@@ -135,7 +135,7 @@ def show_curate() -> None:
 
 
 def show_rollout() -> None:
-    """The model that ships answers two tasks, three times each."""
+    """Let the model that ships answer two tasks, three times each."""
     player = Player("tiny")
     tasks = eval.load_tasks(ROOT / "tiny" / "heldout.jsonl")[:2]
     for r in player.sample([solver.prompt(task) for task in tasks], 3, 96, 1.0, 0):
@@ -145,7 +145,7 @@ def show_rollout() -> None:
 
 
 def show_grpo() -> None:
-    """Rewards become advantages; the loss of a token on policy, and after the policy has moved."""
+    """Turn rewards into advantages; show a token's loss before and after the policy moves."""
     group = torch.tensor([[2.0, 1.0, 1.0, 0.0]])
     A = grpo.advantages(group)[0]
     old = torch.zeros(4, 1)

@@ -34,7 +34,7 @@ from template import Chat
 
 NAMES = "Ada Bo Cleo Dan Eve Finn Gil Hana".split()
 VERBS = "book find move cancel list rate share close".split()
-SKILL = (  # a row per trained iteration: how often the Solver is right about each verb
+SKILL = (  # after 0, 1 and 2 iterations: how often the Solver is right about each verb
     (1, 0.5, 0.25, 0, 0, 0, 0, 0),
     (1, 1, 0.75, 0.5, 0.25, 0, 0, 0),
     (1, 1, 1, 1, 0.75, 0.5, 0.25, 0),

@@ -87,7 +87,7 @@ class World:
     """Write tasks.
 
     `heldout` selects the side of the world, `weights` how hard its tasks are.  With `in_order`
-    values are asked for in the order of the tool's arguments.
+    a question gives the values in the order of the tool's arguments.
     """
 
     def __init__(
@@ -366,7 +366,7 @@ def write(rng: random.Random, noise: float, habit: float) -> Exchange:
 
 # ------------------------------------------------------------------------------ the tokenizer
 def make_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE; only lower-case words may include the space before them."""
+    """Return a byte-level BPE; only lower-case words may include a space or _ before them."""
     pattern = Regex(r"[ _]?[a-z]+|[A-Z][a-z]?|[0-9]{1,2}|\s|[^A-Za-z0-9\s]")
     split = pre_tokenizers.Split(pattern, "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
