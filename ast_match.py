@@ -172,7 +172,7 @@ def read_blocks(text: str, tags: Sequence[str], any_case: bool = False) -> dict[
 
 
 def last_block(text: str, tag: str, any_case: bool = False) -> str | None:
-    """Return what the last <tag>...</tag> holds, wherever it is, stripped; None if empty."""
+    """Return the stripped text of the last <tag>...</tag> anywhere; None if empty or absent."""
     block = ""
     for _, start, end in _scan(text, [tag], any_case):
         block = text[start:end].strip()

@@ -28,7 +28,7 @@ def option(default: Any, group: str, help: str, paper: str = "", choices: str = 
 
 
 def constant(default: Any, help: str, paper: str = "") -> Any:
-    """Return a field without an option; `tiny` may override it."""
+    """Return a field without an option; TINY and SMOKE below may override it."""
     return option(default, "", help, paper)
 
 
@@ -40,7 +40,9 @@ class Config:
     run: str = option("", RUN, "name of the folder under runs/; default: the model's name")
     seed: int = option(0, RUN, "seed of everything random")
     iterations: int = option(3, RUN, "iterations of self-play", "3, Sec. 4")
-    heldout: str = option("", RUN, "file or folder of held-out tasks; default: what is prepared")
+    heldout: str = option(
+        "", RUN, "file or folder of held-out tasks; default: evals/data, else tiny's"
+    )
     tools: str = option("", RUN, "JSON file of your tools; menus are drawn from it")
 
     generator_steps: int = option(50, GENERATOR, "GRPO steps; 0: frozen", "50, Sec. 4")
@@ -79,7 +81,7 @@ class Config:
     sampler: str = option(
         "hand", MACHINE, "hand: rollout.py; hf: transformers' generate", "", "hand hf"
     )
-    rows: str = option("auto", MACHINE, "completions sampled at a time; auto: what fits")
+    rows: str = option("auto", MACHINE, "completions sampled at once; auto: 64, on cuda what fits")
     micro_batch: int = option(16, MACHINE, "completions per forward pass of an update")
     checkpointing: str = option(
         "off", MACHINE, "on: recompute activations, to save memory", "", "off on"

@@ -61,7 +61,7 @@ class Candidate:
 
     @property
     def share(self) -> str:
-        """Return the group that has a quota: the domain, or with --tools the first call's tool."""
+        """Return the key of its quota: the domain, or with --tools the first call's tool."""
         return self.task.calls[0].name if self.spec.menu else self.spec.domain
 
     def to_json(self) -> dict:
@@ -71,7 +71,7 @@ class Candidate:
 
 
 def candidate(id: str, spec: Spec, draft: Draft) -> Candidate:
-    """Make a candidate from a draft; the first thing that could not be read is its reason."""
+    """Make a candidate from a draft; the first reason against the draft, if any, is kept."""
     reason = draft.reasons[0] if draft.reasons else None
     return Candidate(id, spec, draft.task(id, spec.domain), reason)
 
@@ -108,7 +108,7 @@ def _menu_flaw(task: Task, spec: Spec) -> str | None:
     for tool in task.tools:
         kind = (tool.description.lower(), *sorted(tool.parameters))
         if tool.description and kind in seen and not spec.menu:
-            return "two tools that differ in the name alone"
+            return "two tools that differ only in name"
         seen.add(kind)
     return None
 

@@ -199,7 +199,7 @@ def complete(
 def plan_batches(player: Player, chats: list[Chat], max_new_tokens: int) -> Iterator[list[int]]:
     """Yield the indices of the chats of each batch, the longest first.
 
-    A lack of memory then shows at once.
+    A batch that does not fit in memory then fails at the start.
     """
     budget = BATCH_TOKENS[player.model.device.type]
     order = sorted(range(len(chats)), key=lambda i: -len(chats[i][-1]["content"]))
@@ -215,7 +215,7 @@ def plan_batches(player: Player, chats: list[Chat], max_new_tokens: int) -> Iter
 
 
 def evaluate(a: argparse.Namespace) -> None:
-    """Print the accuracy of one or two models on each benchmark, and the difference of two."""
+    """Print the accuracy of one or two models on each benchmark, and the difference between two."""
     template = solver.template_of(a.prompt)
     benchmarks = load_heldout(a.data, a.limit)
     names = [a.model, a.compare] if a.compare else [a.model]
@@ -244,7 +244,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("eval.py", description=__doc__, formatter_class=raw)
     parser.add_argument("--model", required=True, help="folder or hub name")
     parser.add_argument("--compare", metavar="MODEL", help="a second model, for the difference")
-    parser.add_argument("--data", default="", help="file or folder; default: what is prepared")
+    parser.add_argument("--data", default="", help="file or folder; default: evals/data or tiny's")
     parser.add_argument("--limit", type=positive, help="tasks per benchmark; default: all")
     parser.add_argument("--prompt", default="bank", help="bank, placeholders, or a file")
     parser.add_argument("--max-new-tokens", type=positive, default=256)

@@ -208,7 +208,7 @@ class Draft:
         return self.blocks["question"] or ""
 
     def task(self, id: str, domain: str) -> Task | None:
-        """Return the task, or None if any part could not be read."""
+        """Return the task; None if a part could not be read or the question is a placeholder."""
         if self.reasons:
             return None
         return Task(id, self.question, self.tools, self.calls, domain)
@@ -361,9 +361,9 @@ def as_json(items: Sequence[Tool | Call]) -> str:
 
 
 def plan(example: Example, given: bool) -> str:
-    """Write the numbered plan of a task: the tools in short, then the calls with their values.
+    """Write the numbered plan of a task: the tools' signatures, then the calls with their values.
 
-    With a given menu: the tools to call, the request, then the calls with the values in it.
+    With a given menu: the signatures of the tools to call, the request, then the same calls.
     """
     menu = {tool.name: tool for tool in example.tools}
     lines = [signatures(example.tools)]
@@ -371,15 +371,15 @@ def plan(example: Example, given: bool) -> str:
         called = [menu[call.name] for call in example.calls]
         lines = [signatures(called), f"Request: {example.question}"]
     for n, call in enumerate(example.calls, 1):
-        given = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
+        values = ", ".join(f"{name} {value}" for name, value in call.arguments.items())
         left_out = menu[call.name].parameters.keys() - call.arguments.keys()
         without = "; without " + ", ".join(sorted(left_out)) if left_out else ""
-        lines.append(f"Call {n}: {call.name} with {given}{without}")
+        lines.append(f"Call {n}: {call.name} with {values}{without}")
     return "\n".join(lines)
 
 
 def signatures(tools: Sequence[Tool]) -> str:
-    """Number these tools, one on a line."""
+    """List these tools with numbers, one per line."""
     return "\n".join(f"Tool {n}: {outline(tool)}" for n, tool in enumerate(tools, 1))
 
 

@@ -191,7 +191,7 @@ def add_gradient(
         sums["kl"] += (kl * mask).sum()
         sums["entropy"] += entropy.sum()
         sums["tokens"] += mask.sum()
-    return {name: float(value) for name, value in sums.items()}  # the only wait for the GPU
+    return {name: float(value) for name, value in sums.items()}  # read once, at the end
 
 
 def refuse_batch_effects(model: PreTrainedModel, rollouts: list[Rollout]) -> None:

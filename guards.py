@@ -155,7 +155,7 @@ def _is_shown(value: object, shown: list, question: str) -> bool:
 
 
 def _texts(calls: list[Call]) -> set[str]:
-    """Return the text values of MIN_LETTERS or more in these calls, in lower case."""
+    """Return the text values of at least MIN_LETTERS characters in these calls, in lower case."""
     texts = set()
     for call in calls:
         for value in leaves(call.arguments):

@@ -39,7 +39,7 @@ PIECES = {"cuda": 4096}  # the same on fast devices: larger pieces leave fewer s
 
 
 def check_inputs(cfg: Config, run: Run) -> None:
-    """Raise UsageError if a file that an option names is unusable; copy the user's tools."""
+    """Raise UsageError if a prompt, tools or domains file is unusable; copy the user's tools."""
     generator.template_of(cfg.generator_prompt, bool(cfg.tools))
     solver.template_of(cfg.solver_prompt)
     _, tools = world(cfg)

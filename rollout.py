@@ -15,10 +15,11 @@ top-k, no top-p, and the end token is part of the completion.
 The model's own forward pass is used, with another attention function, through the interface that
 transformers has for that (plumbing/group_cache.py).  Llama, Qwen2, Qwen3 and Mistral decode with a
 fused step of our own instead (plumbing/decode.py).  Randomness is passed in as
-`uniforms` (N, G, T), one number in [0, 1) per token, so ids do not depend on who shares the batch.
+`uniforms` (N, G, T), one number in [0, 1) per token, so ids do not depend on the rest of the batch.
 
-Letters in shapes: N prompts, G completions per prompt, S slots, P prompt width, T new tokens, V
-vocabulary.  Completions are numbered prompt-major: number c is completion c % G of prompt c // G.
+Letters in shapes: N prompts, G completions per prompt, R rows, B prompts in a prefill, S slots,
+P prompt width, T new tokens, V vocabulary.  Completions are numbered prompt-major: number c is
+completion c % G of prompt c // G.
 
     >>> Rollout(prompt=[5, 6], completion=[7, 2], finished=True).completion
     [7, 2]
@@ -54,7 +55,7 @@ EVERY = slice(None)  # all slots
 
 @dataclass(frozen=True)
 class Rollout:
-    """One completion: ids of its prompt, its own (end id included), whether it met an end id."""
+    """One completion: its prompt's ids, its own (end id included), whether it reached an end id."""
 
     prompt: list[int]
     completion: list[int]
@@ -65,7 +66,7 @@ class Rollout:
 class SamplingParams:
     """How to sample: T new tokens, the temperature (0: greedy), the end ids, and S slots (`rows`).
 
-    `rows` completions are sampled at once; "auto" takes what fits (plumbing/slots.py).
+    `rows` completions are sampled at once; "auto": 64, or on cuda what fits (plumbing/slots.py).
     """
 
     max_new_tokens: int
@@ -430,7 +431,7 @@ class Sampler:
     def finished(self) -> dict[int, list[int]]:
         """Return the ids of each completion that has ended, by its number.
 
-        What was written after the end token is included.
+        The zeros that follow the end token are included.
         """
         ended = self.ledger.ended
         if not ended:

@@ -16,7 +16,8 @@ What a batch samples and rewards is in phases.py; the full formulas are in rewar
     python selfplay.py --model Qwen/Qwen2.5-0.5B      # most causal models
 
 Each phase reads its inputs from disk and writes its result atomically (plumbing/runfolder.py), so a
-run that was stopped at any point continues with the same command and ends in the same weights.
+run that was stopped at any point continues with the same command.  On a CPU it ends in the same
+weights, bit for bit.
 """
 
 import random

@@ -7,7 +7,7 @@
 
 A line `---` separates the system message from the user message; without it all text is the user
 message.  Text after a second line `---` is the beginning of the answer, which the model continues.
-Braces around anything but one lower-case word stay as they are, so JSON needs no escape.
+Braces around anything but one lower-case word stay as they are, so JSON needs no escaping.
 
     >>> Template("", "Domain: {domain}").fill(domain="math")
     [{'role': 'user', 'content': 'Domain: math'}]

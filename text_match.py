@@ -11,7 +11,7 @@ Our decisions:
      to them (Korean), each character is a word.
   4. Letters with accents differ from letters without.  Vowel signs that Arabic and Hebrew may
      leave out do not count.
-  5. A text without words, like "+" or an emoji, is searched among the symbols.
+  5. A text without words, like "+" or an emoji, is searched for among the symbols.
 
 One raw example:
 
@@ -27,7 +27,7 @@ from unicodedata import category, decimal, normalize
 
 from ast_match import Call, canonical
 
-MAX_QUESTION = 4_000  # characters in which values are searched; a long dialogue has 1,000
+MAX_QUESTION = 4_000  # characters that are searched for values; a long dialogue has 1,000
 MAX_EXPONENT = 400  # the largest of a double is 308
 
 UNITS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
@@ -36,7 +36,7 @@ TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBER_WORDS = {name: str(n) for n, name in enumerate(UNITS)}
 NUMBER_WORDS |= {name: str(10 * n) for n, name in enumerate(TENS, 2)}
 
-# Scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese, Hangul.
+# Scripts in which each character is a word: Thai, Lao, Burmese, Khmer, kana, Chinese, Hangul.
 ALONE = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
@@ -47,7 +47,7 @@ LETTER = rf"(?:[^\W_{ALONE}]|[{INDIC}])"
 EXPONENT = rf"e[+-]?[0-9]+(?!{LETTER})"
 PART = rf"[0-9]+(?:\.[0-9]+)*(?:{EXPONENT})?"
 NUMBER = rf"{PART}(?:,{PART})*"  # one number, or several that commas join
-# A bare integer before a letter, as in 5km, is a word.  A hyphen is not a sign: see 5-6 and A-5.
+# A bare integer before a letter, as in 5km, is a word.  A - after a letter or digit is not a sign.
 SIGNED = rf"(?<![^\W{ALONE}])(?:-|(?![0-9]+(?!{EXPONENT})[^\W\d_{ALONE}])){NUMBER}"
 WORD = rf"{LETTER}+(?:(?<=[^\W\d_])[+#]+(?!\w))?"  # C is not in C++
 TOKEN = re.compile(rf"{SIGNED}|[{ALONE}]|{WORD}")
@@ -246,7 +246,7 @@ def same_value(a: Any, b: Any) -> bool:  # Sec. 3.4
 
 
 def _number(value: int | float | str) -> int | float | None:
-    """Return a number, or that of a text with up to 15 digits per side of the point, or None."""
+    """Return a value as a number or None; a text may have up to 15 digits per side of its point."""
     if not isinstance(value, str):
         return value if abs(value) < 1e308 else None
     if not re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,15})?\s*", value):

@@ -41,7 +41,7 @@ def alarms(lines: list[dict]) -> dict[str, str]:
     entropies = [line["entropy"] for line in lines if line.get("entropy", math.nan) > 0]
     if entropies and recent["entropy"] < ENTROPY_LEFT * entropies[0]:
         change = f"from {entropies[0]:.2g} to {recent['entropy']:.2g}"
-        found["entropy"] = f"entropy fell {change}: completions become alike; lower --lr"
+        found["entropy"] = f"entropy fell {change}: completions are becoming alike; lower --lr"
     return found
 
 

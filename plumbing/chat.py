@@ -1,7 +1,7 @@
 """Chat templates: from the messages of a chat to the text that a model continues.
 
-The templates of real models differ, mostly without an error.  Four differences matter here, and
-all are detected by rendering chats, not by a list of model names:
+The templates of real models differ, and most differences raise no error.  Four matter here, and all
+are detected by rendering chats, not by a list of model names:
 
     system message  A template may refuse or drop it.  Its text then goes before the user's.
     thinking        A prompt may already end in "<think>".  A reader of the completion needs that
@@ -151,7 +151,7 @@ class ChatFormat:
             chat_template=self.template(),
             add_generation_prompt=add_generation_prompt,
             tokenize=False,
-            enable_thinking=False,  # our prompts ask for a thought themselves
+            enable_thinking=False,  # our own prompts ask for <think>
         )
 
     def attempt(self, chat: Chat) -> tuple[str, str | None]:
@@ -171,7 +171,7 @@ class ChatFormat:
     def prompt(self, chat: Chat) -> str:
         """Return a chat as text, up to where the assistant begins to write.
 
-        If the last message is the assistant's, it begins the answer and replaces a thought that
+        If the last message is the assistant's, it begins the answer and replaces a <think> that
         the template opens.  Raises UnusableModel if the template fails or drops what the user says.
         """
         if chat[-1]["role"] == "assistant":
@@ -195,7 +195,7 @@ class ChatFormat:
         return self.prefill()
 
     def prefill(self) -> str:
-        """Return the text with which each prompt opens a thought, such as "<think>\\n", or ""."""
+        """Return the text that opens a <think> block in a prompt, such as "<think>\\n", or ""."""
         generation_prompt = self.prompt(TRIAL).rpartition(MARK)[2]
         _, tag, thought = generation_prompt.partition(THINK)
         return "" if "</think>" in thought else tag + thought

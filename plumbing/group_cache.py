@@ -195,7 +195,7 @@ class GroupCache:
         self.own_bias[slots] = -torch.inf
 
     def advance(self, newest: torch.Tensor, own_width: int) -> None:
-        """Make room for one token per slot: its number `newest` (S,) in the completion."""
+        """Unmask one more token per slot, at its index `newest` (S,) in the completion."""
         self.size.own_width = own_width
         self.own_bias[: len(newest)].scatter_(1, newest[:, None], 0.0)
         self.newest[: len(newest)] = newest

@@ -6,14 +6,14 @@ Bytes per parameter while a player is trained and its device computes in bfloat1
     2 reference (beta > 0)   while it updates also 4 gradients
 
 A device that computes in float32 needs no copy; frozen player and reference take 4 bytes each.
-With --shard on, weights, AdamW, gradients and reference (4) of the layers are shared out, and
-autocast adds 2; embedding and head are not shared out.
+With --shard on, the layers' weights, AdamW, gradients and reference (4) are sharded, and autocast
+adds 2; embedding and head are not sharded.
 
 Sampling adds the cache of prompts and completions, and the activations of one layer in the prefill.
 An update adds what a micro-batch keeps for the backward pass, and a chunk of logits.  Per token a
 layer keeps the input (in float32 and scaled) and the output of two norms, queries, keys and values
-(repeated for all heads), attention's output, and four times the MLP's width.  With --checkpointing
-on, each layer keeps its input only, and one layer at a time keeps all of this.
+(repeated for all heads), attention's output in two layouts, and four times the MLP's width.  With
+--checkpointing on, each layer keeps its input only, and one layer at a time keeps all of this.
 """
 
 import math

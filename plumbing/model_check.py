@@ -108,7 +108,7 @@ def differs(
     widths = [length - NEW, SHORT] if padded else [length - NEW]
     repeated = text * math.ceil(length / len(text))
     prompts = [repeated[:width] for width in widths]
-    ids = torch.tensor([repeated[:NEW]] * len(widths))  # a mere repetition would not predict them
+    ids = torch.tensor([repeated[:NEW]] * len(widths))  # not the next ids: copying predicts those
     alone = torch.stack([plain_score(model, *row) for row in zip(prompts, ids)])
     together = score(prompts, ids.to(model.device))
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)

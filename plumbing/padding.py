@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def round_up(width: int, block: int) -> int:
-    """Return the next multiple of `block`.
+    """Round `width` up to a multiple of `block`.
 
     >>> round_up(5, 4)
     8

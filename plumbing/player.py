@@ -37,7 +37,7 @@ from template import Chat
 
 JUDGE_BATCH = 64  # prompts per forward pass of `next_token_logits`
 UNFINISHED = (
-    "No completion of a batch has met an end token ({ends}).  If a higher limit on new tokens "
+    "No completion of a batch produced an end token ({ends}).  If a higher limit on new tokens "
     "changes nothing, name the model's end token as eos_token in its tokenizer_config.json."
 )
 
@@ -183,7 +183,7 @@ class Player:
     def digit_logits(self, chats: Iterable[Chat]) -> torch.Tensor:
         """Return the logits of "1" to "5" as the answer's first token, (N, 5).
 
-        Nothing is sampled.  A thought that the template has opened is closed first.
+        Nothing is sampled.  A <think> block that the template has opened is closed first.
         """
         ending = END_THINK if self.chat.prefill() else ""
         prompts = [self.encode(self.chat.prompt(chat) + ending) for chat in chats]

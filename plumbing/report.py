@@ -49,7 +49,7 @@ tags: [tool-calling, grpo, self-play]
 # {role} after iteration {k} of {iterations}
 
 Trained from {model} by Tool-R0 (arXiv 2602.21320): a Generator invents tasks, a Solver answers
-them, and both learn by GRPO.  No human-written task is used.  {use}
+them, and both learn by GRPO.  No human-written task is trained on.  {use}
 
     {lines}
 
@@ -249,7 +249,7 @@ def draw_curves(axis, phase: str, parts: tuple[str, ...], lines: list[dict]) -> 
         axis.plot([sum(v) / len(v) for v in near], label=part.replace("_", " "))
     starts = [i for i, line in enumerate(lines) if i and line["step"] == 0]
     axis.vlines(starts, 0, 1, "grey", lw=0.5)
-    axis.set(title=f"{phase.title()}: parts of reward", xlabel="GRPO step", ylim=(0, 1.02))
+    axis.set(title=f"{phase.title()}: reward parts and shares", xlabel="GRPO step", ylim=(0, 1.02))
     axis.xaxis.get_major_locator().set_params(integer=True)
     below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.14))  # inside it would hide curves
     axis.legend(*axis.get_legend_handles_labels(), ncols=len(parts), frameon=False, **below)

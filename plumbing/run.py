@@ -5,8 +5,8 @@
     runs/NAME/iter1/solver.steps/000010-4f0c....safetensors      # while the phase is not finished
 
 Each result is written whole (plumbing/runfolder.py), and each step and each piece of work has a
-seed of its own.  So a run that was stopped at any point continues with the same command and ends in
-the same weights.  The first Ctrl-C stops at the next safe point, a second one at once.
+seed of its own.  So a run that was stopped at any point continues with the same command, and on a
+CPU ends in the same weights.  The first Ctrl-C stops at the next safe point, a second one at once.
 """
 
 import json
@@ -41,7 +41,7 @@ from plumbing.runfolder import (
 
 BAD_STEPS = 5  # steps in a row without a finite gradient that stop the run
 QUICK = 1.0  # seconds: a checkpoint that takes no longer is never put off
-PATIENCE = 20  # a slow one is put off until this many times its seconds after the last one
+PATIENCE = 20  # a slow one waits until this many times the last save's duration has passed
 
 
 class Run:
@@ -117,7 +117,7 @@ class Run:
     def steps(
         self, count: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, shown: tuple
     ) -> Iterator[int]:
-        """Yield the steps of a training phase that are left; save, show and stop between them."""
+        """Yield the remaining steps of a training phase; save, show and stop between them."""
         saved = self._saved()
         first = load_step(saved, model, optimizer)
         self._drop_lines_from(first)

@@ -63,7 +63,7 @@ EXACT = Rule()
 
 
 def power_of_two(count: int) -> int:
-    """Return the next power of two.
+    """Round `count` up to a power of two.
 
     >>> power_of_two(5), power_of_two(8)
     (8, 8)
@@ -131,7 +131,7 @@ def slots_that_fit(free: int, per_slot: float) -> int:
 
 
 def number_of_places(slots: int, group: int, prompts: int) -> int:
-    """Return M: enough that slots seldom wait for a place, bounded by the slots.
+    """Return M: enough that slots seldom wait for a place; on a CPU it can exceed the slots.
 
     >>> number_of_places(slots=64, group=8, prompts=1000)
     32
@@ -171,7 +171,7 @@ class Ledger:
                 del self.place_of[prompt]
 
     def next_prompts(self, limit: int) -> list[tuple[int, int]]:
-        """Give places to the prompts that come next, if a slot needs one: (prompt, place) pairs."""
+        """Give places to the next prompts, if the first of them has none: (prompt, place) pairs."""
         if not self.waiting or self.waiting[0] // self.group in self.place_of:
             return []
         taken = set(self.place_of.values())

@@ -66,7 +66,7 @@ def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
 
 
 def _tools(items: Any, check: bool) -> list[Tool]:
-    if isinstance(items, dict):  # what an MCP server answers
+    if isinstance(items, dict):  # what an MCP server returns
         items = items.get("tools")
     fewest = 2 if check else 1  # a menu offers a choice
     if not isinstance(items, list) or len(items) < fewest:

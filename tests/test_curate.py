@@ -65,7 +65,7 @@ def test_a_good_task_passes_the_structural_check():
         (
             replace(TASK, tools=[TASK.tools[0], replace(TASK.tools[0], name="forecast")]),
             SPEC,
-            "two tools that differ in the name alone",
+            "two tools that differ only in name",
         ),
         (
             replace(TASK, question=TASK.question + ' {"name": "get_weather"}'),

@@ -246,7 +246,7 @@ def test_a_batch_in_which_nothing_has_finished_is_reported_once(capsys):
         assert not any(r.finished for r in p.sample([HELLO], 3, 2, 1.0))
     out, err = capsys.readouterr()
     assert (
-        out == "" and err.count("No completion of a batch has met an end token (<|im_end|>)") == 1
+        out == "" and err.count("No completion of a batch produced an end token (<|im_end|>)") == 1
     )
     chat.say_once.cache_clear()
     assert p.sample([], 3, 2, 1.0) == []

@@ -55,7 +55,7 @@ def test_entropy_that_fell_to_less_than_a_third_is_an_alarm():
         line["entropy"] = 0.19
     found = alarms(lines)
     assert found.keys() == {"entropy"}
-    assert "entropy fell from 0.6 to 0.19: completions become alike" in found["entropy"]
+    assert "entropy fell from 0.6 to 0.19: completions are becoming alike" in found["entropy"]
     for line in lines[-5:]:
         line["entropy"] = 0.21
     assert alarms(lines) == {}
