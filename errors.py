@@ -4,6 +4,9 @@ A message says what is wrong and what to do.  The commands print it in one line 
 for bad input, 3 for a phase that had nothing to learn from.
 """
 
+# What torch says on a CPU, CUDA in a graph, and cuBLAS.
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+
 
 class Malformed(ValueError):
     """Untrusted text is not what it should be; the message is a short, countable reason."""
@@ -43,6 +46,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     import torch  # here, as modules that do without torch import this one
 
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-        return True  # torch's words on a CPU
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY):
+        return True
     return isinstance(error, (torch.OutOfMemoryError, MemoryError))

@@ -37,7 +37,7 @@ from transformers import PreTrainedModel
 
 from config import Config
 from plumbing import distributed, model_check, shared_prefix
-from plumbing.microbatch import in_chunks, micro_batches, retry_smaller
+from plumbing.microbatch import in_chunks, make_room, micro_batches, retry_smaller
 from plumbing.padding import right_pad
 from plumbing.precision import autocast, training_model
 from rollout import Rollout
@@ -236,6 +236,7 @@ def step(
     norm = distributed.clip_grad_norm(model, cfg.max_grad_norm).item()
     finite = math.isfinite(norm)
     if finite:  # otherwise the step would spoil every weight
+        make_room(optimizer)
         optimizer.step()  # GRPO
     tokens = sums["tokens"] or math.nan  # NaN: every group was skipped
     no_signal = (A == 0).all(1)  # (N,)

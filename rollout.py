@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from errors import UnusableModel
+from errors import UnusableModel, is_out_of_memory
 from plumbing import model_check
 from plumbing.cuda_graph import WORKSPACES, Workspaces
 from plumbing.decode import fused_step
@@ -113,7 +113,9 @@ def sample_hf(
         batch = slice(first, first + max(1, rows // group))
         try:
             rollouts += _generate(model, prompts[batch], group, params, uniforms[batch])
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             rows = fewer(rows)
     model.train(training)
     return rollouts
@@ -175,6 +177,7 @@ def sample(
     longest_first = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
     waiting = [n * group + g for n in longest_first for g in range(group)]
     done: dict[int, list[int]] = {}  # number of a completion -> its ids
+    released = False
     with rollout_mode(model):
         while waiting:
             batch = Sampler(
@@ -182,8 +185,12 @@ def sample(
             )
             try:
                 batch.run()
-            except torch.OutOfMemoryError:
-                rows = rows if WORKSPACES.release() else fewer(rows)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if released or not WORKSPACES.release():
+                    rows = fewer(rows)
+                released = True
             done |= batch.finished()
             waiting = [c for c in waiting if c not in done]
             del batch  # frees its cache before the next one is allocated
@@ -292,6 +299,7 @@ class Sampler:
         self.started = [0] * slots  # slot -> the clock when it was filled
         self.width_of: dict[int, int] = {}  # prompt -> its columns, padding included
         self.first_logits: dict[int, torch.Tensor] = {}  # prompt -> what follows it, (V,)
+        self.eldest = 0  # the clock when the longest-running completion began
 
     def run(self) -> None:
         """Sample until no completion waits and none is alive."""
@@ -327,8 +335,10 @@ class Sampler:
             self.ledger.free(self.alive.tolist())
             self.prefill()
             filled = self.fill()
-        if not self.ledger.live():
+        live = self.ledger.live()
+        if not live:
             return False
+        self.eldest = min(self.started[slot] for slot in live)
         if self.ledger.holds == before:
             return True
         if not self.ledger.waiting:
@@ -395,8 +405,8 @@ class Sampler:
     def decode(self) -> torch.Tensor:
         """Put the newest token of every slot through the model -> logits (S, V)."""
         newest = self.length - 1
-        oldest = max(self.clock - self.started[slot] for slot in self.ledger.live())
-        width = min(round_up(oldest + 1, self.rule.block), self.params.max_new_tokens)
+        longest = self.clock - self.eldest + 1
+        width = min(round_up(longest, self.rule.block), self.params.max_new_tokens)
         self.clock += 1
         self.cache.advance(newest, width)
         position = self.prompt_length + newest

@@ -47,6 +47,7 @@ def selfplay(cfg: Config, run: Run) -> str:  # Algorithm 1
         # Phase 1 (Sec. 3.2): train the Generator against a frozen Solver.
         batches = GeneratorBatches(cfg, run, k, solver_path)
         generator_path = train(cfg, run, k, batches, generator_path)
+        del batches  # with its copy of the Solver
         if cfg.ablation == "shared-weights":
             solver_path = generator_path
 

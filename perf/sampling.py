@@ -22,6 +22,7 @@ from perf import measure
 from perf.measure import GROUP
 from plumbing.loading import load_model
 from plumbing.padding import left_pad
+from plumbing.precision import cast_weights
 
 
 def contenders(model, prompts: list[list[int]], new_tokens: int) -> dict:
@@ -83,7 +84,7 @@ def main() -> None:
     device = measure.device()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = measure.qwen("0.5B") if a.large else load_model("tiny")[0]
-    model = model.to(device, dtype)
+    model = cast_weights(model.to(device), dtype)
     threads = torch.get_num_threads()
     rows = []
     sizes = [64, 256]

@@ -4,12 +4,17 @@ A mask takes P x P numbers per prompt, and on a GPU it sends grouped-query atten
 that takes H x P x P.  So the padding is rotated to the end of each row.  There no real token reads
 it, and every query has something to attend to, so plain causal attention needs no mask.
 
+cuDNN's kernel is switched off for the whole process.  torch prefers it on some GPUs, but it plans
+anew for every shape, and its backward pass gives NaN for some widths (pytorch issue 196678).
+
 Shapes: N prompts, P prompt width, H heads, K key/value heads, D head size.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, padding: Tensor, scale: float) -> Tensor:

@@ -43,10 +43,14 @@ def _weights(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return exp(logit / temperature - the row's maximum) in spans, (R, V / SPAN, SPAN)."""
     rows, vocabulary = logits.shape
     spans = -(-vocabulary // SPAN)
-    weights = logits.new_zeros(rows, spans, SPAN, dtype=torch.float32)
-    # In place, as R * V numbers are many; the ids that fill the last span keep weight 0.
-    real = weights.flatten(1)[:, :vocabulary]
-    real.copy_(logits).div_(temperature)
+    weights = logits.new_empty(rows, spans, SPAN, dtype=torch.float32)
+    # In place, as R * V numbers are many.
+    flat = weights.flatten(1)
+    flat[:, vocabulary:] = 0  # ids that fill the last span
+    real = flat[:, :vocabulary]
+    real.copy_(logits)
+    if temperature != 1:
+        real.div_(temperature)
     real.sub_(real.amax(-1, keepdim=True))
     real.exp_()
     return weights

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from errors import is_out_of_memory
 from plumbing import distributed
 from plumbing.cuda_graph import WORKSPACES
 from plumbing.padding import batched
@@ -88,8 +89,8 @@ def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -
     while True:
         try:
             return distributed.run_collective(work, size)
-        except torch.OutOfMemoryError:
-            if distributed.is_sharded(model):
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or distributed.is_sharded(model):
                 raise
             if WORKSPACES.release():
                 continue
@@ -98,6 +99,12 @@ def retry_smaller(work: Callable[[int], T], model: PreTrainedModel, size: int) -
         size = size // 2
         FITTING[model] = size
         print(f"short of memory: --micro-batch is now {size}")
+
+
+def make_room(optimizer: torch.optim.Optimizer) -> None:
+    """Free the caches that rollouts keep, before AdamW allocates its moments in its first step."""
+    if not optimizer.state:
+        WORKSPACES.release()
 
 
 def in_chunks(
@@ -114,6 +121,6 @@ def in_chunks(
     pieces = [x.split(size) for x in tensors]
     results = []
     for chunk in zip(*pieces):
-        result = checkpoint(function, *chunk, use_reentrant=False)
+        result = checkpoint(function, *chunk, use_reentrant=False, preserve_rng_state=False)
         results.append(result)
     return tuple(torch.cat(parts) for parts in zip(*results))

@@ -2,9 +2,9 @@
 
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
 and the update's forward and backward passes use one bfloat16 copy of them, cast before each; its
-gradients are accumulated in float32, on the float32 weights.  Fast hardware is a GPU, and for large
-models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).  Elsewhere the float32 model itself
-computes.
+gradients of micro-batches are added up in float32, on the float32 weights.  Fast hardware is a GPU
+from Ampere on, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).
+Elsewhere the float32 model itself computes.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.
 """
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from plumbing import distributed
 
 DTYPES = {"cuda": torch.bfloat16}  # in which a device computes, if not in float32
+AMPERE = (8, 0)  # the first compute capability with all bfloat16 kernels
 LARGE = 50_000_000  # parameters; from here on a CPU computes in bfloat16 if it can
 COPIES: WeakKeyDictionary[PreTrainedModel, PreTrainedModel] = WeakKeyDictionary()
 
@@ -38,14 +39,17 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 def dtype_for(model: PreTrainedModel) -> torch.dtype:
     """Return the dtype in which this model computes on its device."""
-    return dtype_on(model.device.type, model.num_parameters())
+    return dtype_on(str(model.device), model.num_parameters())
 
 
 def dtype_on(device: str, parameters: float) -> torch.dtype:
     """Return the dtype in which a model of this size computes on this device."""
-    if device == "cpu" and parameters >= LARGE and cpu_has_bfloat16():
+    kind = device.partition(":")[0]  # "cuda:1" is "cuda"
+    if kind == "cpu" and parameters >= LARGE and cpu_has_bfloat16():
         return torch.bfloat16
-    return DTYPES.get(device.partition(":")[0], torch.float32)  # "cuda:1" is "cuda"
+    if kind == "cuda" and torch.cuda.get_device_capability(device) < AMPERE:
+        return torch.float32
+    return DTYPES.get(kind, torch.float32)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -46,10 +46,15 @@ def model():
     return random_model()
 
 
+def on_cpu(options: tuple[str, ...]) -> list[str]:
+    """Return the options of a run on the CPU, where equal runs are equal bit for bit."""
+    return [*options] if "--device" in options else [*options, "--device", "cpu"]
+
+
 def run_apart(folder: Path, *options: str) -> subprocess.CompletedProcess:
     """Run `python selfplay.py` in a process of its own, with as many threads as here."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "selfplay.py"), *options],
+        [sys.executable, str(ROOT / "selfplay.py"), *on_cpu(options)],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
@@ -83,7 +88,7 @@ def run_here(monkeypatch, capsys):
     def run(folder: Path, *options: str) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
         try:
-            code = cli.main(selfplay.__doc__, selfplay.selfplay, list(options))
+            code = cli.main(selfplay.__doc__, selfplay.selfplay, on_cpu(options))
         except SystemExit as left:
             code = left.code
         return code, *capsys.readouterr()

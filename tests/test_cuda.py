@@ -112,10 +112,33 @@ def test_the_gradient_in_bfloat16_points_where_that_of_a_cpu_does():
     assert F.cosine_similarity(found, right, 0) > 0.995
 
 
-@pytest.mark.parametrize("length", [64, 192])
+@pytest.mark.parametrize("length", [64, 129, 192, 257])  # 129 + 63 is 64 modulo 128
 def test_no_length_gives_a_gradient_of_nan(length):
-    model = precision.sampling_model(random_model().cuda())
+    model = random_model().cuda()
+    with torch.no_grad():
+        for layer in model.model.layers:  # scores of about -120, as one head of Qwen2.5-0.5B has
+            attention = layer.self_attn
+            for linear, value in ((attention.q_proj, 30.0), (attention.k_proj, -11.5)):
+                linear.bias.zero_()
+                linear.bias.view(-1, 8)[:, 3] = value  # the slowest rotary frequency
+    policy = precision.training_model(model)
     rollouts = [Rollout([5] * length, [6] * 64, True), Rollout([5], [6], True)]
-    logps, _, mask = grpo.token_logprobs(model, rollouts, 1.0)
+    logps, _, mask = grpo.token_logprobs(policy, rollouts, 1.0)
     (logps * mask).sum().backward()
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_memory_that_runs_out_inside_a_batch_halves_the_slots(model, monkeypatch):
+    params, given = SamplingParams(24, 1.0, ENDS, 8), uniforms(4, 24)
+    right = sample(model, RAGGED, 4, params, given)
+    prefill, slots = rollout.Sampler.prefill, []
+
+    def too_large(sampler):
+        slots.append(sampler.room.slots)
+        if sampler.room.slots > 2:
+            torch.empty(2**50, dtype=torch.uint8, device="cuda")
+        prefill(sampler)
+
+    monkeypatch.setattr(rollout.Sampler, "prefill", too_large)
+    assert sample(model, RAGGED, 4, params, given) == right
+    assert slots[0] == 8 and slots[-1] == 2

@@ -315,7 +315,7 @@ def test_auto_is_64_slots_on_a_cpu_and_what_fits_on_a_gpu(model):
 def captured(monkeypatch):
     """Let a CPU "capture" steps, too: a replay reads and writes the same tensors as its capture."""
 
-    def record(step):
+    def record(step, pool):
         step()  # as a graph's warm-up
         return step
 
@@ -427,3 +427,26 @@ def test_kept_graphs_are_the_first_to_go_when_memory_is_short(model, captured, m
     monkeypatch.setattr(rollout.Sampler, "decode", short_once)
     assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
     assert set(sizes) == {8}
+
+
+def test_slots_are_halved_when_freed_graphs_are_not_enough(model, captured, monkeypatch):
+    params = SamplingParams(24, 1.0, ENDS, 8)
+    right = sample(model, RAGGED, 4, params, uniforms(4, 24))
+    prefill, sizes = rollout.Sampler.prefill, []
+
+    def short(batch):
+        if batch.clock == 0:
+            sizes.append(batch.room.slots)
+        if batch.room.slots > 2:
+            raise RuntimeError("CUDA error: out of memory")
+        prefill(batch)
+
+    monkeypatch.setattr(rollout.Sampler, "prefill", short)
+    assert sample(model, RAGGED, 4, params, uniforms(4, 24)) == right
+    assert sizes[:4] == [8, 8, 4, 2]
+
+
+def test_rotary_factors_that_depend_on_the_length_are_not_captured(captured):
+    assert captured.may_capture(random_model())
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    assert not captured.may_capture(random_model(rope_parameters=scaled))
