@@ -84,6 +84,8 @@ def measured(what: str) -> dict:
         p.grad = torch.zeros_like(p)
     optimizer.step()  # makes AdamW's state
     optimizer.zero_grad()
+    once = SamplingParams(1, 1.0, measure.NEVER)
+    sample(model, [[1, 2]], 1, once, torch.rand(1, 1, 1, dtype=torch.float64))  # fuses the weights
     setup = Setup(half=False, cuda=False, frozen_player=False)
     setup.checkpointing = what == "update, checkpointing"
     if what == "rollout":

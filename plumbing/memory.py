@@ -6,6 +6,7 @@ Bytes per parameter while a player is trained and its device computes in bfloat1
     2 reference (beta > 0)   while it updates also 4 gradients
 
 A device that computes in float32 needs no copy; frozen player and reference take 4 bytes each.
+Both players also keep the fused weights with which they sample (plumbing/decode.py).
 With --shard on, the layers' weights, AdamW, gradients and reference (4) are sharded, and autocast
 adds 2; embedding and head are not sharded.
 
@@ -50,6 +51,10 @@ class Shape:
         in_layers = self.parameters - kept
         return self.parameters * whole + (kept + in_layers / gpus) * shared
 
+    def fused(self) -> float:
+        """Return the parameters of queries, keys, values, gate and up projections."""
+        return self.layers * self.width * (2 * self.mlp + self.width + 2 * self.key_values)
+
 
 @dataclass
 class Setup:
@@ -70,7 +75,8 @@ class Setup:
         whole = size * (self.frozen_player + (self.beta and not sharded))
         if self.half:
             whole += 2 + 2 * (updating and sharded)
-        return m.weights(trained, whole, self.gpus) + CONTEXT * self.cuda
+        fused = size * m.fused() * (1 + self.frozen_player)
+        return m.weights(trained, whole, self.gpus) + fused + CONTEXT * self.cuda
 
     def update(self, m: Shape, tokens: int) -> float:
         """Return the bytes at the peak of an update with `tokens` in a micro-batch."""

@@ -51,7 +51,7 @@ def test_the_plan_says_what_memory_an_update_takes_and_what_to_do_if_there_is_le
     monkeypatch.setattr(estimate, "memory_of", lambda device: 64e9)
     cfg = Config(model=model, device="cpu")
     text = estimate.plan(cfg)
-    assert "494 M parameters: up to 42 GB in an update\n" in text
+    assert "494 M parameters: up to 43 GB in an update\n" in text
     monkeypatch.setattr(estimate, "memory_of", lambda device: 24e9)
     text = estimate.plan(cfg)
     assert "cpu has 24 GB: lower --micro-batch 16, or the system may kill the run" in text
@@ -69,7 +69,7 @@ def test_less_memory_is_expected_with_fewer_rows_without_reference_and_with_chec
     assert need(4) < need(8) < need(16) < need(16, beta=True)
     assert need(16, checkpointing=True) < need(16) < need(16, half=False)
     frozen = need(16, half=False) - need(16, half=False, frozen_player=False)
-    assert frozen == 4 * shape.parameters  # in float32
+    assert frozen == 4 * (shape.parameters + shape.fused())  # in float32
 
 
 def test_the_memory_of_this_machine_is_known():
