@@ -59,17 +59,21 @@ def require(
     if longest <= before:
         return
     family = model.config.model_type
-    if before == 0 and differs(model, text, FEW, score, padded):
-        raise UnusableModel(
-            f"{what}: a {family} model computes different probabilities for a row in a batch and "
-            f"for the row alone: {advice}."
-        )
+    tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)
+    if before == 0:
+        found = difference(model, text, FEW, score, padded)
+        if found > tolerance:
+            raise UnusableModel(
+                f"{what}: a {family} model computes different probabilities for a row in a batch "
+                f"and for the row alone (by {found:.2g} nats): {advice}."
+            )
     for length in lengths_to_check(model, before, longest):
-        if differs(model, text, length, score, padded):
+        found = difference(model, text, length, score, padded)
+        if found > tolerance:
             raise UnusableModel(
                 f"{what}: a batch changes the probabilities that this {family} model computes "
-                f"when a row has {length} tokens (its attention or its rotary factors depend on "
-                f"the length): lower --max-new-tokens, or {advice}."
+                f"when a row has {length} tokens (by {found:.2g} nats; its attention or its rotary "
+                f"factors depend on the length): lower --max-new-tokens, or {advice}."
             )
     passed[key] = longest
 
@@ -101,19 +105,21 @@ def settings(config: dict) -> Iterator[tuple[str, object]]:
 
 
 @torch.no_grad()
-def differs(
+def difference(
     model: PreTrainedModel, text: list[int], length: int, score: Score, padded: bool = True
-) -> bool:
-    """Return whether a batch changes the log-probabilities of a row of `length` ids."""
+) -> float:
+    """Return by how much a batch changes the log-probabilities of a row of `length` ids.
+
+    It is the mean over the tokens of a row, and the larger of the rows'; infinity for NaN.
+    """
     widths = [length - NEW, SHORT] if padded else [length - NEW]
     repeated = text * math.ceil(length / len(text))
     prompts = [repeated[:width] for width in widths]
     ids = torch.tensor([repeated[:NEW]] * len(widths))  # not the next ids: copying predicts those
     alone = torch.stack([plain_score(model, *row) for row in zip(prompts, ids)])
     together = score(prompts, ids.to(model.device))
-    tolerance = TOLERANCE.get(model.dtype, TOLERANCE_OF_HALF)
-    difference = (together.float() - alone).abs().mean(1)  # NaN counts as a difference
-    return not bool((difference <= tolerance).all())
+    changes = (together.float() - alone).abs().mean(1)
+    return changes.nan_to_num(nan=math.inf).max().item()
 
 
 def arguments(model: torch.nn.Module) -> list[str]:

@@ -107,13 +107,13 @@ def test_what_has_passed_is_not_checked_again(monkeypatch):
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TOY)).eval()
     lengths = []
-    differs = model_check.differs
+    difference = model_check.difference
 
     def watched(model, text, length, *more):
         lengths.append(length)
-        return differs(model, text, length, *more)
+        return difference(model, text, length, *more)
 
-    monkeypatch.setattr(model_check, "differs", watched)
+    monkeypatch.setattr(model_check, "difference", watched)
     for new in (20, 10, 20, 30):
         params = SamplingParams(new, 0, [2])
         rollout.sample(model, NEAR, 1, params, torch.zeros(2, 1, new))
