@@ -4,7 +4,7 @@ A message says what is wrong and what to do.  The commands print it in one line 
 for bad input, 3 for a phase that had nothing to learn from.
 """
 
-# What torch says on a CPU, CUDA in a graph, and cuBLAS.
+# The words of torch on a CPU, of CUDA in a graph, and of cuBLAS.
 NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 

@@ -57,7 +57,7 @@ def answer(
     save: Path | None,
     a: Namespace,
 ) -> dict[str, Calls]:
-    """Return the player's answers by id; `save` keeps them, and those in it are not asked again."""
+    """Return the player's answers by id; `save` keeps them, and cases in it are not asked again."""
     run = f"{title}, weights {player.fingerprint()}"
     template = solver.template_of(a.prompt)
     answers = saved_answers(save, known, run) if save else {}

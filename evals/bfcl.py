@@ -143,7 +143,7 @@ def _check_type(schema: Any) -> None:
 
 
 def _check_accepted(name: str, value: Any, schema: dict) -> None:
-    """Raise `Malformed` if an accepted value cannot be one of its schema."""
+    """Raise `Malformed` if an accepted value does not have the form that its schema needs."""
     kind = schema.get("type")
     objects = [value] if kind == "object" else []
     if kind == "array":

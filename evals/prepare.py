@@ -279,8 +279,8 @@ def python_call(text: str, tools: list[dict]) -> tuple[str, dict]:
     return name, arguments
 
 
-# "- name: text", "- name, text" or "name (type) required: text", where some of the texts repeat the
-# type, and whether the argument is required.
+# "- name: text", "- name, text" or "name (type) required: text", where some of the texts begin
+# with the type again, and some of these go on with "required" or "optional".
 ARGUMENT = re.compile(
     r"^ *(?:- *)?([\w-]+) *(?:\(([^)]*)\)(?: required| optional)? *:|[:,]) *"
     r"(?:(?:string|int32|integer|json|dict|bool\w*) *, *"

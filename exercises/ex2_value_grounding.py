@@ -1,8 +1,8 @@
 """Exercise 2: is a value in the question?
 
 The paper (Sec. 3.2.1, the last term of Eq. (2)) pays the Generator for gold calls whose every value
-is in the question.  Otherwise it could ask for "a flight" and declare Oslo, 3 May the right answer,
-which no Solver can know.  Booleans and null are exempt: nobody says "true".
+is in the question.  Otherwise it could ask for "a flight" and declare "Oslo, 3 May" the right
+answer, which no Solver can know.  Booleans and null are exempt: nobody says "true".
 
 Whole words count.  A plain search would find "art" in "party" and 5 in "15", and a Generator that
 is paid for it has no reason to write a better task.  One value also has several spellings: Three

@@ -3,7 +3,7 @@
 Bytes per parameter while a player is trained and its device computes in bfloat16:
 
     4 weights   8 AdamW   2 bfloat16 copy that samples and computes   2 the frozen other player
-    2 reference (beta > 0)   while it updates also 4 gradients
+    2 reference (beta > 0)   during an update also 4 gradients
 
 A device that computes in float32 needs no copy; frozen player and reference take 4 bytes each.
 Both players also keep the fused weights with which they sample (plumbing/decode.py).

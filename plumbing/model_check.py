@@ -110,7 +110,7 @@ def difference(
 ) -> float:
     """Return by how much a batch changes the log-probabilities of a row of `length` ids.
 
-    It is the mean over the tokens of a row, and the larger of the rows'; infinity for NaN.
+    That is the mean over a row's tokens, taken for the row where it is larger; infinity for NaN.
     """
     widths = [length - NEW, SHORT] if padded else [length - NEW]
     repeated = text * math.ceil(length / len(text))

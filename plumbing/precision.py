@@ -1,9 +1,9 @@
 """Float32 weights that are trained, and the bfloat16 copy that computes on fast hardware.
 
 In bfloat16 a step of 1e-6 would be rounded away, so the optimizer keeps float32 weights.  Sampling
-and the update's forward and backward passes use one bfloat16 copy of them, cast before each; its
-gradients of micro-batches are added up in float32, on the float32 weights.  Fast hardware is a GPU
-from Ampere on, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).
+and the update's forward and backward passes use one bfloat16 copy of them, cast before each; the
+gradients of its micro-batches are added up in float32, on the float32 weights.  Fast hardware is a
+GPU from Ampere on, and for large models a CPU that multiplies in bfloat16 (AVX512_BF16, AMX).
 Elsewhere the float32 model itself computes.
 
 Sharded layers are not copied for the update: there autocast takes the copy's place.

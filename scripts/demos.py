@@ -106,7 +106,7 @@ def show_rewards() -> None:
     for old, new in (("", ""), ('"Oslo"', '"Rome"'), ('{"city": "Oslo", ', "{"), ("}}]", "}")):
         answer = solver.parse(COMPLETION.replace(old, new))
         reward = rewards.solver_reward(answer, task.calls)
-        print(f"R_S = {reward.total:.2f} of {reward}: {answer.calls or answer.reason}")
+        print(f"R_S = {reward.total:.2f}, {reward}: {answer.calls or answer.reason}")
 
 
 def show_guards() -> None:

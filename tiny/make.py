@@ -7,8 +7,8 @@ The model before the last part of its training, without the habit, goes to the f
 
 The model plays the part of "the base LLM": it has seen the formats of both roles and of the judge,
 and it is weak on purpose, in three ways.  Habit: it first learns what is hard (several arguments,
-two calls), but most of the last texts of its training stop early: each argument or call after the
-first is left out with probability HABIT.  Noise: some of these last texts have a wrong tool, a
+two calls), but most of the last texts of its training are incomplete: each argument or call after
+the first is left out with probability HABIT.  Noise: some of these last texts have a wrong tool, a
 swapped value, broken JSON and the like.  Skill: large menus, near-twins, four arguments and two
 calls stay hard for so small a model.
 
