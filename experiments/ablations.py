@@ -5,9 +5,9 @@
     python -m experiments.ablations --table                    # only print the tables
 
     python -m experiments.undamage                             # makes a base without the habit
-    python -m experiments.ablations undamaged
+    python -m experiments.ablations undamaged undamaged_half
     python -m tiny.make --hidden 64 --out runs/bases/small     # makes a smaller base
-    python -m experiments.ablations small small_undamaged
+    python -m experiments.ablations small
 
 Each run is `python selfplay.py` with the options below.  One JSON file per finished run is kept in
 experiments/results/, so a stopped command continues; then the tables are printed.  Two runs play at
@@ -67,8 +67,8 @@ VARIANTS = {  # name -> options of selfplay.py
 }
 BASES = {  # other base models, made first: see the docstring
     "undamaged": "--model runs/bases/undamaged",
+    "undamaged_half": "--model runs/bases/undamaged --lr 1e-4",
     "small": "--model runs/bases/small",
-    "small_undamaged": "--model runs/bases/small/undamaged",
 }
 OWN = "runs/own"  # files that experiments/own_tools.py writes
 OWN_VARIANTS = {
@@ -219,11 +219,13 @@ def table(runs: dict[str, list[dict]]) -> str:
     rows = [["variant", "seeds", "held-out, %", "minus full", "95 % interval", "options"]]
     for variant, own in runs.items():
         final = {run["seed"]: run["accuracy"][-1] for run in own}
-        differences = [final[seed] - full[seed] for seed in final.keys() & full.keys()]
+        differences = []
+        if variant not in {"full", *BASES}:
+            differences = [final[seed] - full[seed] for seed in final.keys() & full.keys()]
         row = [variant, str(len(own)), mean_sd(list(final.values())), "", ""]
-        if variant != "full" and differences:
+        if differences:
             row[3] = f"{100 * statistics.mean(differences):+.1f}"
-        if variant != "full" and len(differences) > 1:
+        if len(differences) > 1:
             row[4] = t_interval(differences)
         rows.append([*row, " ".join(own[0]["flags"])])
     return aligned(rows)
