@@ -188,7 +188,8 @@ def sample(
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if released or not WORKSPACES.release():
+                freed = WORKSPACES.release()
+                if released or not freed:
                     rows = fewer(rows)
                 released = True
             done |= batch.finished()
