@@ -2,9 +2,9 @@
 
 A small model copies the form of an example, and often the example itself.  So the bank has many
 domains, none of which is in `generator.DOMAINS`.  A seed decides the domain, the request and the
-order of the menu of each example.  In the Generator's prompt, examples have the context, the menu
-size and the number of calls that the spec asks for.  More than half of the tools have optional
-arguments, and most requests leave some of them out.
+order of the menu of each example.  In the Generator's prompt, examples have the context, the number
+of calls and, without --tools, the menu size that the spec asks for.  More than half of the tools
+have optional arguments, and most requests leave some of them out.
 
 One raw entry of examples.txt.  A question mark after a name marks an optional argument, bars
 separate the values of an enumeration, and ` | ` separates the turns of a dialogue:

@@ -1,7 +1,7 @@
 """Chat templates: from the messages of a chat to the text that a model continues.
 
-The templates of real models differ, and most differences raise no error.  Four matter here, and all
-are detected by rendering chats, not by a list of model names:
+The templates of real models differ, and most differences raise no error.  Four matter here.  They
+are detected by rendering chats or reading the template, not by a list of model names:
 
     system message  A template may refuse or drop it.  Its text then goes before the user's.
     thinking        A prompt may already end in "<think>".  A reader of the completion needs that

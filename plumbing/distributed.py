@@ -44,7 +44,8 @@ def start(device: str) -> None:
         gpus = torch.cuda.device_count()
         if local_rank >= gpus:
             raise UsageError(
-                f"--nproc_per_node: this machine has only {gpus} GPUs: start at most that many."
+                f"--nproc_per_node: GPUs on this machine: {gpus}. "
+                "Start at most that many processes."
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group(backend)

@@ -177,7 +177,7 @@ class Player:
             )
 
     def sampling_model(self) -> PreTrainedModel:
-        """Return the model that samples: on a GPU a bfloat16 copy with the current weights."""
+        """Return the model that samples: this player's, or a copy with its current weights."""
         return precision.sampling_model(self.model)
 
     def digit_logits(self, chats: Iterable[Chat]) -> torch.Tensor:
