@@ -201,12 +201,8 @@ def plan_batches(player: Player, chats: list[Chat], max_new_tokens: int) -> Iter
 
     A batch that does not fit in memory then fails at the start.
     """
-
-    def length(i: int) -> int:
-        return sum(len(message["content"]) for message in chats[i])
-
     budget = BATCH_TOKENS[player.model.device.type]
-    order = sorted(range(len(chats)), key=length, reverse=True)
+    order = sorted(range(len(chats)), key=lambda i: -len(chats[i][-1]["content"]))
     while order:
         longest = player.ids(chats[order[0]])
         size = budget // (len(longest) + max_new_tokens)
