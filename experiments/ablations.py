@@ -205,7 +205,7 @@ def diversity(tasks: list[Task]) -> dict[str, float]:
 
 
 def played(results: Path) -> dict[str, list[dict]]:
-    """Return the results of each variant; those that VARIANTS lacks, as other bases, come last."""
+    """Return the results of each variant; those not in VARIANTS, like other bases, come last."""
     runs = {variant: [] for variant in VARIANTS}
     for path in sorted(results.glob("*.json")):
         run = json.loads(path.read_text())

@@ -31,7 +31,7 @@ def table(tools: list[dict], tasks: list[dict], title: str) -> str:
         for call in task["calls"]:
             used |= {(call["name"], argument) for argument in call["arguments"]}
         per_argument.update(used)
-    rows = [[title, "tasks", "of them with the argument"]]
+    rows = [[title, "tasks", "tasks with each argument"]]
     for tool in tools:
         name = tool["name"]
         shown = [f"{a} {per_argument[name, a]}" for a in tool["parameters"]]

@@ -30,7 +30,7 @@ def plan(cfg: Config) -> str:
     if cfg.p_min > 1 / cfg.num_probes:
         lines.append(
             f"  --p-min {cfg.p_min} drops tasks that r_diff pays the Generator for: it pays for "
-            f"pass rates of {1 / cfg.num_probes} and more"
+            f"pass rates of {1 / cfg.num_probes} or more"
         )
     shape = local_shape(cfg.model)
     if shape:

@@ -44,7 +44,7 @@ def _weights(logits: torch.Tensor, temperature: float) -> torch.Tensor:
     rows, vocabulary = logits.shape
     spans = -(-vocabulary // SPAN)
     weights = logits.new_empty(rows, spans, SPAN, dtype=torch.float32)
-    # In place, as R * V numbers are many.
+    # In place, since there are R * V numbers, which is a lot.
     flat = weights.flatten(1)
     flat[:, vocabulary:] = 0  # ids that fill the last span
     real = flat[:, :vocabulary]

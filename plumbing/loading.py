@@ -139,7 +139,7 @@ def read_weights(name: str, **where: Any) -> PreTrainedModel:
     if bad:
         raise ValueError(
             f"{len(bad)} weights are missing or not of the shape that config.json "
-            f"says, for example {bad[0]}"
+            f"specifies, for example {bad[0]}"
         )
     return model
 

@@ -68,7 +68,7 @@ class Setup:
     gpus: int = 1
 
     def weights(self, m: Shape, updating: bool) -> float:
-        """Return the bytes of all that belongs to parameters, as the head of this file counts."""
+        """Return the bytes of all that belongs to parameters, as this file's head counts them."""
         sharded = self.gpus > 1
         trained = 4 + 8 + 4 * updating + 4 * (self.beta and sharded)
         size = 2 if self.half else 4

@@ -30,7 +30,7 @@ NEW = 4  # tokens that are scored, half of them past the boundary
 SHORT = 3  # tokens of the short prompt
 FEW = SHORT + NEW + 1  # tokens of the shortest long row
 TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}  # mean difference of log-probabilities, nats
-TOLERANCE_OF_HALF = 2.0  # in bfloat16 and float16, where rounding alone gives some .1
+TOLERANCE_OF_HALF = 2.0  # in bfloat16 and float16, where rounding alone gives about .1
 LENGTH_WORDS = ("position", "window", "chunk")  # in the names of settings that are lengths
 
 # Prompts (N of them) and the ids that follow, (N, NEW) -> log-probabilities of those ids, (N, NEW).

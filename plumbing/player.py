@@ -91,7 +91,7 @@ class Player:
     ) -> None:
         self.model, self.tokenizer = load_model(name, device)
         self.chat = ChatFormat(self.tokenizer, date or saved_date(self.tokenizer))
-        self.chat.prompt(TRIAL)  # a broken template fails now, not after hours
+        self.chat.prompt(TRIAL)  # a broken template fails now, not hours later
         self.sampler = SAMPLERS[sampler]
         self.rows = rows
         self.positions = learned_positions(self.model)

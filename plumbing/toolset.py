@@ -48,7 +48,7 @@ SHOWN_ONLY = {"title", "description", "default", "example", "examples", "format"
 def read_tools(path: str, check: bool = True) -> tuple[Tool, ...]:
     """Read a JSON list of tools with different names.
 
-    Raises UsageError that names the file, the tool and what is wrong with it.  Without `check`
+    Raises a UsageError that names the file, the tool and what is wrong with it.  Without `check`
     schemas are not checked.
     """
     try:
@@ -139,7 +139,7 @@ def read_domains(text: str) -> list[str]:
     ['bakery', 'night school']
     """
     try:
-        if os.path.isfile(text):  # unlike Path.is_file, it takes any long text
+        if os.path.isfile(text):  # unlike Path.is_file, it takes text of any length
             text = Path(text).read_text(encoding="utf-8-sig").replace("\n", ",")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--domains {text} cannot be read: {error}") from None

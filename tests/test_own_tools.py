@@ -407,7 +407,7 @@ def test_the_table_counts_calls_arguments_and_pairs(tools):
     text = coverage.table([tool.to_json() for tool in tools], tasks, "title")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
-        "title tasks of them with the argument",
+        "title tasks tasks with each argument",
         "set_heating 2 room 2, degrees 2, eco 1",
         "send_note 0 to 0, when 0",
         "stop_all 3",

@@ -311,7 +311,7 @@ def flawed(world: World, task: Task) -> tuple[Task, str | None]:
 
 
 def generator_text(world: World, spec: Spec, task: Task, noise: float, habit: float) -> Exchange:
-    """Return a Generator prompt and completion, with noise and habit as the Solver's."""
+    """Return a Generator prompt and completion, with noise and habit as in the Solver's."""
     rng = world.rng
     flaw = None
     outlines = ", ".join(generator.outline(tool) for tool in task.tools)
@@ -336,7 +336,7 @@ def generator_text(world: World, spec: Spec, task: Task, noise: float, habit: fl
 
 
 def plan(call: Call) -> str:
-    """Return a call in short, as this Generator plans it."""
+    """Return a call in short form, as this Generator plans it."""
     return f"{call.name}({', '.join(f'{a} {v}' for a, v in call.arguments.items())})"
 
 
