@@ -5,7 +5,7 @@ that takes H x P x P.  So the padding is rotated to the end of each row.  There 
 it, and every query has something to attend to, so plain causal attention needs no mask.
 
 cuDNN's kernel is switched off for the whole process.  torch prefers it on some GPUs, but it plans
-anew for every shape, and its backward pass gives NaN for some widths (pytorch issue 196678).
+anew for every shape, and its backward pass gives NaN for some widths (pytorch/pytorch#196678).
 
 Shapes: N prompts, P prompt width, H heads, K key/value heads, D head size.
 """

@@ -77,18 +77,19 @@ def test_graphs_are_kept_and_see_new_weights(model):
     assert cuda_graph.WORKSPACES.captures <= before + 1  # completions of another length
 
 
-def test_memory_that_runs_out_halves_the_slots(model, monkeypatch):
+@pytest.mark.parametrize("name", ["run", "prefill"])  # before and after the cache is allocated
+def test_memory_that_runs_out_halves_the_slots(model, monkeypatch, name):
     params, given = SamplingParams(24, 1.0, ENDS, 8), uniforms(4, 24)
     right = sample(model, RAGGED, 4, params, given)
-    run, slots = rollout.Sampler.run, []
+    method, slots = getattr(rollout.Sampler, name), []
 
     def too_large(sampler):
         slots.append(sampler.room.slots)
         if sampler.room.slots > 2:
             torch.empty(2**50, dtype=torch.uint8, device="cuda")
-        run(sampler)
+        return method(sampler)
 
-    monkeypatch.setattr(rollout.Sampler, "run", too_large)
+    monkeypatch.setattr(rollout.Sampler, name, too_large)
     assert sample(model, RAGGED, 4, params, given) == right
     assert slots[0] == 8 and slots[-1] == 2
 
@@ -126,19 +127,3 @@ def test_no_length_gives_a_gradient_of_nan(length):
     logps, _, mask = grpo.token_logprobs(policy, rollouts, 1.0)
     (logps * mask).sum().backward()
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
-
-
-def test_memory_that_runs_out_inside_a_batch_halves_the_slots(model, monkeypatch):
-    params, given = SamplingParams(24, 1.0, ENDS, 8), uniforms(4, 24)
-    right = sample(model, RAGGED, 4, params, given)
-    prefill, slots = rollout.Sampler.prefill, []
-
-    def too_large(sampler):
-        slots.append(sampler.room.slots)
-        if sampler.room.slots > 2:
-            torch.empty(2**50, dtype=torch.uint8, device="cuda")
-        prefill(sampler)
-
-    monkeypatch.setattr(rollout.Sampler, "prefill", too_large)
-    assert sample(model, RAGGED, 4, params, given) == right
-    assert slots[0] == 8 and slots[-1] == 2
